@@ -1,0 +1,49 @@
+/** Every error this package throws on purpose carries one of these codes; `docs/errors.md` explains each. */
+export const ERROR_CODES = [
+  "USAGE", // an option or argument is unknown, missing or out of range
+  "FILE_NOT_FOUND",
+  "FILE_UNREADABLE",
+  "DATA_EMPTY",
+  "DATA_COLUMN", // a column that was asked for is not in the file
+  "DATA_LABEL", // a label that is not 0 or 1
+  "DATA_MALFORMED", // a ragged or unterminated row, bytes that are not UTF-8
+  "MODEL_UNSUPPORTED", // a readable model of a kind the engine does not run
+  "MODEL_CORRUPT", // config, tokenizer or weights that contradict themselves or each other
+  "ADAPTER_MISMATCH", // an adapter for another base, or with missing or unexpected keys
+  "ADAPTER_UNSUPPORTED",
+  "OUTPUT_EXISTS",
+  "OUTPUT_UNWRITABLE",
+  "LIBTORCH_MISSING",
+  "LIBTORCH_INCOMPATIBLE",
+  "ADDON_MISSING", // the compiled addon is not there or does not load
+  "DEVICE_UNAVAILABLE",
+  "ENCODER_BUSY",
+  "ENCODER_CLOSED",
+  "OUT_OF_MEMORY",
+  "NOT_FINITE", // NaN or infinity in the loss, a gradient or a weight
+  "DOWNLOAD_FAILED",
+  "ABORTED",
+  "NOT_YET_AVAILABLE", // an option that is understood but has no implementation in this version
+  "INTERNAL",
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+export interface PeftTrainErrorOptions {
+  /** What to do next, as one sentence or a command. */
+  hint?: string;
+  cause?: unknown;
+}
+
+/** The one error class of the package: `message` says what was expected and what was found, `hint` what to do next. */
+export class PeftTrainError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: PeftTrainErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "PeftTrainError";
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
