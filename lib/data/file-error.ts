@@ -1,0 +1,42 @@
+import { type ErrorCode, PeftTrainError } from "../errors.js";
+
+/** A failed system call on a file the user named, as one of our errors. */
+export function fileError(file: string, cause: unknown): PeftTrainError {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  if (code === "ENOENT") {
+    return new PeftTrainError("FILE_NOT_FOUND", `there is no file ${file}`, {
+      hint: `Paths are taken from the current folder, ${process.cwd()}.`,
+      cause,
+    });
+  }
+  return new PeftTrainError("FILE_UNREADABLE", `cannot read ${file}: ${why(code, cause)}`, { cause });
+}
+
+/** A failed write, as one of our errors. */
+export function outputError(file: string, cause: unknown): PeftTrainError {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const kind: ErrorCode = "OUTPUT_UNWRITABLE";
+  return new PeftTrainError(kind, `cannot write ${file}: ${why(code, cause)}`, { cause });
+}
+
+function why(code: string | undefined, cause: unknown): string {
+  switch (code) {
+    case "EISDIR":
+      return "it is a folder";
+    case "ENOTDIR":
+      return "a part of its path is a file, not a folder";
+    case "EACCES":
+    case "EPERM":
+      return "permission denied";
+    case "EROFS":
+      return "the file system is read-only";
+    case "ENOSPC":
+      return "no space left on the device";
+    case "EDQUOT":
+      return "the disk quota is used up";
+    case "ENOENT":
+      return "its folder does not exist";
+    default:
+      return cause instanceof Error ? cause.message : String(cause);
+  }
+}
