@@ -1,0 +1,42 @@
+#include <ATen/Parallel.h>
+#include <napi.h>
+#include <torch/headeronly/version.h>
+
+#include "binding/encoder_handle.h"
+#include "core/session.h"
+#include "kernels/cpu/table.h"
+
+#ifndef PEFT_TRAIN_VERSION
+#define PEFT_TRAIN_VERSION "0.0.0"
+#endif
+
+namespace peft::binding {
+namespace {
+
+Napi::Value engine_info(const Napi::CallbackInfo& info) {
+  Napi::Object o = Napi::Object::New(info.Env());
+  o.Set("engineVersion", PEFT_TRAIN_VERSION);
+  o.Set("torchVersion", TORCH_VERSION);
+  o.Set("cudaDevices", cuda_device_count());
+  o.Set("cpuKernels", cpu_kernels().name);
+  return o;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* data = new EnvironmentData();
+  data->encoder_constructor = Napi::Persistent(EncoderHandle::define(env));
+  env.SetInstanceData(data);
+  exports.Set("info", Napi::Function::New<engine_info>(env, "info"));
+  exports.Set("open", Napi::Function::New<EncoderHandle::open>(env, "open"));
+  return exports;
+}
+
+}  // namespace
+}  // namespace peft::binding
+
+// Called by the loader once libtorch is in the process.
+extern "C" __attribute__((visibility("default"))) napi_value peft_train_init(napi_env env, napi_value exports) {
+  return Napi::RegisterModule(env, exports, peft::binding::init);
+}
+
+extern "C" __attribute__((visibility("default"))) const char* peft_train_built_for() { return TORCH_VERSION; }

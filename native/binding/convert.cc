@@ -1,0 +1,200 @@
+#include "binding/convert.h"
+
+#include <c10/util/Exception.h>
+
+#include <cmath>
+#include <new>
+
+#include "core/error.h"
+
+namespace peft::binding {
+namespace {
+
+[[noreturn]] void wrong_type(Napi::Env env, const std::string& name, const char* expected) {
+  throw Napi::TypeError::New(env, name + " must be " + expected);
+}
+
+Napi::Object to_object(const Napi::Value& value, const char* name) {
+  if (!value.IsObject() || value.IsFunction()) wrong_type(value.Env(), name, "an object");
+  return value.As<Napi::Object>();
+}
+
+double number(const Napi::Value& value, const std::string& name) {
+  if (!value.IsNumber()) wrong_type(value.Env(), name, "a number");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+double number(const Napi::Object& object, const char* name) { return number(object.Get(name), name); }
+
+double finite(const Napi::Object& object, const char* name, double least) {
+  const double value = number(object, name);
+  if (!std::isfinite(value) || value < least) {
+    wrong_type(object.Env(), name, least == 0 ? "a finite number, 0 or more" : "a finite number");
+  }
+  return value;
+}
+
+double rate(const Napi::Object& object, const char* name) {
+  const double value = number(object, name);
+  if (!(value >= 0 && value < 1)) wrong_type(object.Env(), name, "a rate from 0 up to but not including 1");
+  return value;
+}
+
+template <typename T, typename Array>
+std::vector<T> copy_array(const Napi::Object& object, const char* name, napi_typedarray_type type, const char* expected) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) {
+    wrong_type(object.Env(), name, expected);
+  }
+  const Array array = value.As<Array>();
+  return std::vector<T>(array.Data(), array.Data() + array.ElementLength());
+}
+
+ModelShape to_model_shape(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "shape");
+  ModelShape s;
+  s.vocab_size = to_count(o, "vocabSize", 1);
+  s.hidden_size = to_count(o, "hiddenSize", 1);
+  s.num_layers = to_count(o, "numLayers", 1);
+  s.num_heads = to_count(o, "numHeads", 1);
+  s.intermediate_size = to_count(o, "intermediateSize", 1);
+  s.max_positions = to_count(o, "maxPositions", 1);
+  s.type_vocab_size = to_count(o, "typeVocabSize", 1);
+  s.layer_norm_eps = finite(o, "layerNormEps", 0);
+  s.hidden_dropout = rate(o, "hiddenDropout");
+  s.attention_dropout = rate(o, "attentionDropout");
+  if (s.hidden_size % s.num_heads != 0) wrong_type(o.Env(), "hiddenSize", "a multiple of numHeads");
+  return s;
+}
+
+}  // namespace
+
+std::string to_string(const Napi::Value& value, const char* name) {
+  if (!value.IsString()) wrong_type(value.Env(), name, "a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+uint64_t to_seed(const Napi::Value& value, const char* name) {
+  const double seed = number(value, name);
+  if (!(seed >= 0 && seed <= 9007199254740991.0) || std::floor(seed) != seed) {
+    wrong_type(value.Env(), name, "a whole number from 0 to 2^53 - 1");
+  }
+  return static_cast<uint64_t>(seed);
+}
+
+bool to_bool(const Napi::Object& object, const char* name) {
+  const Napi::Value value = object.Get(name);
+  if (!value.IsBoolean()) wrong_type(object.Env(), name, "a boolean");
+  return value.As<Napi::Boolean>().Value();
+}
+
+int64_t to_count(const Napi::Object& object, const char* name, int64_t least) {
+  const double value = number(object, name);
+  if (!(value >= static_cast<double>(least) && value <= 2147483647.0) || std::floor(value) != value) {
+    wrong_type(object.Env(), name, least == 0 ? "a whole number, 0 or more" : "a whole number, 1 or more");
+  }
+  return static_cast<int64_t>(value);
+}
+
+SessionOptions to_session_options(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "options");
+  SessionOptions options;
+  options.weights_path = to_string(o.Get("weightsPath"), "weightsPath");
+  options.shape = to_model_shape(o.Get("shape"));
+  const std::string pooling = to_string(o.Get("pooling"), "pooling");
+  if (pooling != "mean" && pooling != "cls") wrong_type(o.Env(), "pooling", "\"mean\" or \"cls\"");
+  options.pooling = pooling == "cls" ? Pooling::kCls : Pooling::kMean;
+  options.device = to_string(o.Get("device"), "device");
+  options.threads = static_cast<int>(to_count(o, "threads", 0));
+  return options;
+}
+
+AdapterSpec to_adapter_spec(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "spec");
+  if (!o.Get("modules").IsArray()) wrong_type(o.Env(), "modules", "an array");
+  const Napi::Array modules = o.Get("modules").As<Napi::Array>();
+  AdapterSpec spec;
+  spec.dropout = rate(o, "dropout");
+  for (uint32_t i = 0; i < modules.Length(); i++) {
+    const Napi::Object m = to_object(modules.Get(i), "module");
+    spec.modules.push_back({to_string(m.Get("name"), "name"), to_count(m, "rank", 1), finite(m, "scale", -1e30)});
+  }
+  if (spec.modules.empty()) wrong_type(o.Env(), "modules", "an array of at least one module");
+  return spec;
+}
+
+TokenBatch to_token_batch(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "batch");
+  return {copy_array<int32_t, Napi::Int32Array>(o, "ids", napi_int32_array, "an Int32Array"),
+          copy_array<int32_t, Napi::Int32Array>(o, "cuSeqlens", napi_int32_array, "an Int32Array")};
+}
+
+PairBatch to_pair_batch(const Napi::Value& value) {
+  return {to_token_batch(value), copy_array<float, Napi::Float32Array>(value.As<Napi::Object>(), "labels",
+                                                                      napi_float32_array, "a Float32Array")};
+}
+
+PassOptions to_pass_options(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "options");
+  PassOptions options;
+  options.seed = to_seed(o.Get("seed"), "seed");
+  options.step = static_cast<uint32_t>(to_count(o, "step", 0));
+  options.micro_batch_tokens = to_count(o, "microBatchTokens", 1);
+  return options;
+}
+
+StepOptions to_step_options(const Napi::Value& value) {
+  StepOptions options;
+  options.pass = to_pass_options(value);
+  const Napi::Object o = value.As<Napi::Object>();
+  options.adam.learning_rate = finite(o, "learningRate", 0);
+  options.adam.weight_decay = finite(o, "weightDecay", 0);
+  options.adam.beta1 = rate(o, "beta1");
+  options.adam.beta2 = rate(o, "beta2");
+  options.adam.epsilon = finite(o, "epsilon", 0);
+  options.max_grad_norm = finite(o, "maxGradNorm", 0);
+  return options;
+}
+
+Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values) {
+  Napi::Float32Array array = Napi::Float32Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+Napi::Object from_named_floats(Napi::Env env, const std::map<std::string, std::vector<float>>& values) {
+  Napi::Object object = Napi::Object::New(env);
+  for (const auto& [key, floats] : values) object.Set(key, from_floats(env, floats));
+  return object;
+}
+
+Napi::Error make_error(Napi::Env env, const std::string& code, const std::string& message, const std::string& hint) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", code);
+  if (!hint.empty()) error.Set("hint", hint);
+  return error;
+}
+
+ErrorFields describe_current_exception() {
+  try {
+    throw;
+  } catch (const EngineError& e) {
+    return {e.code(), e.what(), e.hint()};
+  } catch (const c10::OutOfMemoryError& e) {
+    return {"OUT_OF_MEMORY", e.what_without_backtrace(), "Lower --per_device_train_batch_size or --max_length."};
+  } catch (const c10::Error& e) {
+    const std::string message = e.what_without_backtrace();
+    // libtorch's CPU allocator reports through a plain c10::Error.
+    const bool memory = message.find("can't allocate memory") != std::string::npos;
+    return {memory ? "OUT_OF_MEMORY" : "INTERNAL", message,
+            memory ? "Lower --per_device_train_batch_size or --max_length." : ""};
+  } catch (const std::bad_alloc&) {
+    return {"OUT_OF_MEMORY", "Out of memory", "Lower --per_device_train_batch_size or --max_length."};
+  } catch (const std::exception& e) {
+    return {"INTERNAL", e.what(), ""};
+  } catch (...) {
+    return {"INTERNAL", "An error of an unknown type in the engine", ""};
+  }
+}
+
+}  // namespace peft::binding

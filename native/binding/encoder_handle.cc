@@ -1,0 +1,173 @@
+#include "binding/encoder_handle.h"
+
+#include "binding/convert.h"
+#include "core/error.h"
+
+namespace peft::binding {
+namespace {
+
+Resolver resolve_undefined() {
+  return [](Napi::Env env) { return env.Undefined(); };
+}
+
+Napi::Value rejected(Napi::Env env, const char* code, const char* message, const char* hint) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  deferred.Reject(make_error(env, code, message, hint).Value());
+  return deferred.Promise();
+}
+
+}  // namespace
+
+Napi::Function EncoderHandle::define(Napi::Env env) {
+  return DefineClass(env, "NativeEncoder",
+                     {InstanceMethod<&EncoderHandle::info>("info"),
+                      InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
+                      InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
+                      InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
+                      InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
+                      InstanceMethod<&EncoderHandle::step>("step"),
+                      InstanceMethod<&EncoderHandle::gradients>("gradients"),
+                      InstanceMethod<&EncoderHandle::encode>("encode"),
+                      InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
+                      InstanceMethod<&EncoderHandle::close>("close")});
+}
+
+EncoderHandle::EncoderHandle(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<EncoderHandle>(info), worker_(info.Env()) {}
+
+Napi::Value EncoderHandle::open(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const SessionOptions options = to_session_options(info[0]);
+  const Napi::Object object = env.GetInstanceData<EnvironmentData>()->encoder_constructor.New({});
+  EncoderHandle* handle = Unwrap(object);
+  return handle->run(env, [handle, options]() -> Resolver {
+    handle->session_ = std::make_unique<Session>(options);
+    return [handle](Napi::Env) { return handle->Value(); };
+  });
+}
+
+Napi::Value EncoderHandle::run(Napi::Env env, Work work) {
+  if (closed_) return rejected(env, "ENCODER_CLOSED", "The encoder is closed", "Open another one with Encoder.load().");
+  if (worker_.busy()) {
+    return rejected(env, "ENCODER_BUSY", "The encoder is running another call", "Wait for the promise of that call first.");
+  }
+  Ref();
+  return worker_.run(env, std::move(work), [this] { after_call(); });
+}
+
+void EncoderHandle::after_call() {
+  if (closed_) finish_close();
+  Unref();
+}
+
+Napi::Value EncoderHandle::info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (closed_ || !session_) throw make_error(env, "ENCODER_CLOSED", "The encoder is closed");
+  if (worker_.busy()) throw make_error(env, "ENCODER_BUSY", "The encoder is running another call");
+  const SessionInfo s = session_->info();
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("device", s.device);
+  o.Set("threads", s.threads);
+  o.Set("baseParameters", static_cast<double>(s.base_parameters));
+  o.Set("trainableParameters", static_cast<double>(s.trainable_parameters));
+  o.Set("frozenBytes", static_cast<double>(s.frozen_bytes));
+  return o;
+}
+
+Napi::Value EncoderHandle::create_adapter(const Napi::CallbackInfo& info) {
+  const AdapterSpec spec = to_adapter_spec(info[0]);
+  const uint64_t seed = to_seed(info[1], "seed");
+  return run(info.Env(), [this, spec, seed] {
+    session_->create_adapter(spec, seed);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::load_adapter(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  const AdapterSpec spec = to_adapter_spec(info[1]);
+  return run(info.Env(), [this, path, spec] {
+    session_->load_adapter(path, spec);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::save_adapter(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  return run(info.Env(), [this, path] {
+    session_->save_adapter(path);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::remove_adapter(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this] {
+    session_->remove_adapter();
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::step(const Napi::CallbackInfo& info) {
+  auto batch = std::make_shared<PairBatch>(to_pair_batch(info[0]));
+  const StepOptions options = to_step_options(info[1]);
+  return run(info.Env(), [this, batch, options]() -> Resolver {
+    const StepResult result = session_->step(*batch, options);
+    return [result](Napi::Env env) -> Napi::Value {
+      Napi::Object o = Napi::Object::New(env);
+      o.Set("loss", result.loss);
+      o.Set("gradNorm", result.grad_norm);
+      return o;
+    };
+  });
+}
+
+Napi::Value EncoderHandle::gradients(const Napi::CallbackInfo& info) {
+  auto batch = std::make_shared<PairBatch>(to_pair_batch(info[0]));
+  const PassOptions options = to_pass_options(info[1]);
+  return run(info.Env(), [this, batch, options]() -> Resolver {
+    auto named = std::make_shared<std::map<std::string, std::vector<float>>>();
+    const double loss = session_->gradients(*batch, options, *named);
+    return [loss, named](Napi::Env env) -> Napi::Value {
+      Napi::Object o = Napi::Object::New(env);
+      o.Set("loss", loss);
+      o.Set("gradients", from_named_floats(env, *named));
+      return o;
+    };
+  });
+}
+
+Napi::Value EncoderHandle::encode(const Napi::CallbackInfo& info) {
+  auto batch = std::make_shared<TokenBatch>(to_token_batch(info[0]));
+  if (!info[1].IsObject()) throw Napi::TypeError::New(info.Env(), "options must be an object");
+  const Napi::Object o = info[1].As<Napi::Object>();
+  const bool adapter = to_bool(o, "adapter"), normalize = to_bool(o, "normalize");
+  const int64_t tokens = to_count(o, "microBatchTokens", 1);
+  return run(info.Env(), [this, batch, adapter, normalize, tokens]() -> Resolver {
+    auto rows = std::make_shared<std::vector<float>>(session_->encode(*batch, adapter, normalize, tokens));
+    return [rows](Napi::Env env) -> Napi::Value { return from_floats(env, *rows); };
+  });
+}
+
+Napi::Value EncoderHandle::adapter_weights(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this]() -> Resolver {
+    auto named = std::make_shared<std::map<std::string, std::vector<float>>>(session_->adapter_weights());
+    return [named](Napi::Env env) -> Napi::Value { return from_named_floats(env, *named); };
+  });
+}
+
+Napi::Value EncoderHandle::close(const Napi::CallbackInfo& info) {
+  const auto deferred = Napi::Promise::Deferred::New(info.Env());
+  waiting_for_close_.push_back(deferred);
+  closed_ = true;
+  if (!worker_.busy()) finish_close();
+  return deferred.Promise();
+}
+
+void EncoderHandle::finish_close() {
+  worker_.stop();
+  session_.reset();
+  for (const auto& deferred : waiting_for_close_) deferred.Resolve(Env().Undefined());
+  waiting_for_close_.clear();
+}
+
+}  // namespace peft::binding

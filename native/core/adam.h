@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace peft {
+
+using at::Tensor;
+
+struct AdamOptions {
+  double learning_rate = 5e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  /// Decoupled (AdamW); 0 gives plain Adam. Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+  double weight_decay = 0;
+};
+
+/// Adam over one flat fp32 buffer, in the order of operations of torch.optim.AdamW.
+class Adam {
+ public:
+  explicit Adam(const Tensor& parameters);
+  void step(Tensor parameters, const Tensor& gradient, const AdamOptions& options);
+  int64_t steps() const { return steps_; }
+
+ private:
+  Tensor first_moment_, second_moment_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace peft

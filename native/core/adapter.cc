@@ -1,0 +1,168 @@
+#include "core/adapter.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/safetensors.h"
+#include "kernels/philox.h"
+
+namespace peft {
+namespace {
+
+constexpr std::string_view kLayerPrefix = "encoder.layer.";
+constexpr uint32_t kInitSite = 0xFFFF0000;  // apart from every dropout site
+
+struct NamedKind {
+  std::string_view suffix;
+  LinearKind kind;
+};
+
+constexpr NamedKind kKinds[] = {
+    {"attention.self.query", LinearKind::kQuery},
+    {"attention.self.key", LinearKind::kKey},
+    {"attention.self.value", LinearKind::kValue},
+    {"attention.output.dense", LinearKind::kAttentionOutput},
+    {"intermediate.dense", LinearKind::kIntermediate},
+    {"output.dense", LinearKind::kOutput},
+};
+
+ModulePath parse_module_name(const std::string& name, const ModelShape& shape, bool has_pooler) {
+  if (name == "pooler.dense" && has_pooler) return {LinearKind::kPooler};
+  if (name.compare(0, kLayerPrefix.size(), kLayerPrefix) == 0) {
+    int64_t layer = -1;
+    const char* begin = name.data() + kLayerPrefix.size();
+    const auto [rest, error] = std::from_chars(begin, name.data() + name.size(), layer);
+    if (error == std::errc() && layer >= 0 && layer < shape.num_layers && *rest == '.') {
+      for (const NamedKind& kind : kKinds) {
+        if (kind.suffix == rest + 1) return {kind.kind, layer};
+      }
+    }
+  }
+  throw EngineError("ADAPTER_UNSUPPORTED", "LoRA on \"" + name + "\": not a linear layer of this encoder",
+                    "Targets are query, key, value, attention.output.dense, intermediate.dense and output.dense.");
+}
+
+/// {in, out} of a kind.
+std::pair<int64_t, int64_t> features(LinearKind kind, const ModelShape& shape) {
+  const int64_t d = shape.hidden_size, f = shape.intermediate_size;
+  if (kind == LinearKind::kIntermediate) return {d, f};
+  if (kind == LinearKind::kOutput) return {f, d};
+  return {d, d};
+}
+
+std::string file_key(const std::string& module, const char* matrix) {
+  return "base_model.model." + module + ".lora_" + matrix + ".weight";
+}
+
+std::map<std::string, Tensor> named(const std::vector<LoraModule>& modules, Tensor LoraModule::*a,
+                                    Tensor LoraModule::*b) {
+  std::map<std::string, Tensor> tensors;
+  for (const LoraModule& m : modules) {
+    if ((m.*a).defined()) {
+      tensors[file_key(m.name, "A")] = m.*a;
+      tensors[file_key(m.name, "B")] = m.*b;
+    }
+  }
+  return tensors;
+}
+
+/// The article's script wrapped BertModel once more before get_peft_model, which doubles `model.` in every key.
+std::string canonical_key(const std::string& key) {
+  static const std::string doubled = "base_model.model.model.";
+  return key.compare(0, doubled.size(), doubled) == 0 ? "base_model.model." + key.substr(doubled.size()) : key;
+}
+
+}  // namespace
+
+Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device)
+    : dropout_(spec.dropout) {
+  int64_t total = 0;
+  for (const LoraModuleSpec& m : spec.modules) {
+    const ModulePath path = parse_module_name(m.name, shape, has_pooler);
+    const auto [in, out] = features(path.kind, shape);
+    total += m.rank * (in + out);
+    if (path.kind != LinearKind::kPooler) trained_count_ += m.rank * (in + out);
+    modules_.push_back({m.name, path, m.scale, {}, {}, {}, {}});
+  }
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+  parameters_ = at::zeros({total}, options);
+  gradient_ = at::zeros({trained_count_}, options);
+  int64_t position = 0, inert = trained_count_;
+  for (size_t i = 0; i < modules_.size(); i++) {
+    LoraModule& m = modules_[i];
+    const int64_t rank = spec.modules[i].rank;
+    const auto [in, out] = features(m.path.kind, shape);
+    const bool trained = m.path.kind != LinearKind::kPooler;
+    int64_t& at = trained ? position : inert;
+    const auto view = [&](const Tensor& flat, int64_t rows, int64_t columns) {
+      return flat.narrow(0, at, rows * columns).view({rows, columns});
+    };
+    m.a = view(parameters_, rank, in);
+    if (trained) m.grad_a = view(gradient_, rank, in);
+    at += rank * in;
+    m.b = view(parameters_, out, rank);
+    if (trained) m.grad_b = view(gradient_, out, rank);
+    at += rank * out;
+  }
+}
+
+void Adapter::initialize(uint64_t seed) {
+  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+  for (size_t i = 0; i < modules_.size(); i++) {
+    LoraModule& m = modules_[i];
+    Tensor a = at::empty(m.a.sizes(), at::TensorOptions().dtype(at::kFloat));
+    const float bound = 1.0f / std::sqrt(static_cast<float>(a.size(1)));
+    float* values = a.mutable_data_ptr<float>();
+    for (int64_t j = 0; j < a.numel(); j += 4) {
+      const auto words = philox({static_cast<uint32_t>(j / 4), static_cast<uint32_t>(i), 0, kInitSite}, key);
+      for (int64_t k = 0; k < std::min<int64_t>(4, a.numel() - j); k++) {
+        // 24 random bits give a float in [0, 1) exactly.
+        values[j + k] = (static_cast<float>(words[k] >> 8) * 0x1p-23f - 1.0f) * bound;
+      }
+    }
+    m.a.copy_(a);
+    m.b.zero_();
+  }
+}
+
+void Adapter::load(const std::string& path) {
+  const SafetensorsFile file(path);
+  std::map<std::string, std::string> found;  // canonical key -> key in the file
+  for (const auto& [key, entry] : file.table()) found[canonical_key(key)] = key;
+  std::map<std::string, Tensor> wanted = named_weights();
+  for (const auto& [key, original] : found) {
+    if (wanted.count(key) == 0) {
+      throw EngineError("ADAPTER_MISMATCH", path + ": unexpected tensor \"" + original + "\": adapter_config.json names no such module",
+                        "adapter_config.json and adapter_model.safetensors do not belong together.");
+    }
+  }
+  for (auto& [key, target] : wanted) {
+    const auto at = found.find(key);
+    if (at == found.end()) {
+      throw EngineError("ADAPTER_MISMATCH", path + ": tensor \"" + key + "\" is missing",
+                        "adapter_config.json and adapter_model.safetensors do not belong together, or the base model differs.");
+    }
+    const Tensor value = file.read_float(at->second);
+    if (value.sizes() != target.sizes()) {
+      throw EngineError("ADAPTER_MISMATCH", path + ": tensor \"" + key + "\" does not have the shape that rank and base model ask for",
+                        "The adapter was made for a base model of another size, or with another rank.");
+    }
+    target.copy_(value);
+  }
+}
+
+void Adapter::save(const std::string& path) const { write_safetensors(path, named_weights()); }
+
+std::map<std::string, Tensor> Adapter::named_weights() const { return named(modules_, &LoraModule::a, &LoraModule::b); }
+
+std::map<std::string, Tensor> Adapter::named_gradients() const {
+  return named(modules_, &LoraModule::grad_a, &LoraModule::grad_b);
+}
+
+}  // namespace peft

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/model_shape.h"
+
+namespace peft {
+
+using at::Tensor;
+
+enum class LinearKind { kQuery, kKey, kValue, kAttentionOutput, kIntermediate, kOutput, kPooler };
+
+/// Which linear layer of BertModel a module name stands for.
+struct ModulePath {
+  LinearKind kind;
+  int64_t layer = -1;  // -1 for the pooler
+};
+
+struct LoraModuleSpec {
+  std::string name;  // `encoder.layer.0.attention.self.query`
+  int64_t rank = 0;
+  double scale = 1;
+};
+
+struct AdapterSpec {
+  std::vector<LoraModuleSpec> modules;
+  double dropout = 0;
+};
+
+/// One wrapped linear layer: y = W x + b + scale * B(A(x)). Hu et al., "LoRA", 2021.
+struct LoraModule {
+  std::string name;
+  ModulePath path;
+  double scale = 1;
+  Tensor a, b;            // [rank, in], [out, rank]: views of the adapter's flat buffer
+  Tensor grad_a, grad_b;  // views of its flat gradient
+};
+
+/// The trainable parameters of one adapter in one flat buffer, with their gradient.
+class Adapter {
+ public:
+  /// Allocates zeros. Throws ADAPTER_UNSUPPORTED for a name that is no linear layer of this model.
+  Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device);
+
+  /// A from U(-1/sqrt(in), 1/sqrt(in)), which is kaiming_uniform with a = sqrt(5); B zero, so the adapter starts as nothing.
+  void initialize(uint64_t seed);
+  /// Reads adapter_model.safetensors in either key layout. Throws ADAPTER_MISMATCH for a missing or unexpected key.
+  void load(const std::string& path);
+  void save(const std::string& path) const;
+
+  std::vector<LoraModule>& modules() { return modules_; }
+  double dropout() const { return dropout_; }
+  int64_t parameter_count() const { return parameters_.numel(); }
+  /// The part that receives a gradient, flat: everything but the pooler, which mean pooling never reaches.
+  Tensor trained() const { return parameters_.narrow(0, 0, trained_count_); }
+  Tensor gradient() const { return gradient_; }
+  /// Keyed as PEFT's file is.
+  std::map<std::string, Tensor> named_weights() const;
+  std::map<std::string, Tensor> named_gradients() const;
+
+ private:
+  double dropout_;
+  int64_t trained_count_ = 0;
+  Tensor parameters_, gradient_;
+  std::vector<LoraModule> modules_;
+};
+
+}  // namespace peft

@@ -1,0 +1,77 @@
+#include "core/encoder.h"
+
+#include <ATen/ops/empty.h>
+
+namespace peft {
+
+Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, at::Device device)
+    : shape_(shape),
+      weights_(std::move(weights)),
+      pooling_(pooling),
+      device_(device),
+      lowest_adapted_(shape.num_layers),
+      buffers_(shape.num_layers),
+      kept_(shape.num_layers),
+      outputs_(shape.num_layers) {
+  for (int64_t i = 0; i < shape.num_layers; i++) layers_.emplace_back(shape_, weights_.layers[i], i);
+}
+
+void Encoder::attach(Adapter* adapter) {
+  lowest_adapted_ = shape_.num_layers;
+  for (int64_t i = shape_.num_layers - 1; i >= 0; i--) {
+    layers_[i].attach(adapter);
+    if (layers_[i].adapted()) lowest_adapted_ = i;
+  }
+}
+
+void Encoder::prepare(bool use_adapter, const DropoutPlan& dropout) {
+  dropout_ = dropout;
+  for (EncoderLayer& layer : layers_) layer.prepare(use_adapter, dropout.adapter());
+}
+
+Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
+  const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size;
+  // Layers that backward never reaches share the memory of one layer, and take turns with two buffers between them.
+  Tensor x = between_[0].take(tokens, d, device_);
+  embed(micro.ids, micro.layout, weights_.word, weights_.position, weights_.token_type, weights_.embedding_norm,
+        dropout_.hidden(0, micro.first_token), x);
+  for (int64_t i = 0; i < shape_.num_layers; i++) {
+    const bool kept = keep && i >= lowest_adapted_;
+    kept_[i] = buffers_[kept ? i : 0].take(tokens, shape_, device_);
+    kept_[i].input = x;
+    Tensor out = (kept ? outputs_[i] : between_[(i + 1) % 2]).take(tokens, d, device_);
+    layers_[i].forward(micro, dropout_, kept_[i], scratch_, out);
+    x = out;
+  }
+  if (pooling_ == Pooling::kCls) {
+    return x.index_select(0, micro.layout.offsets.narrow(0, 0, micro.texts).to(device_));
+  }
+  Tensor pooled = at::empty({micro.texts, d}, x.options());
+  mean_pool(x, micro.layout, pooled);
+  return pooled;
+}
+
+void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
+  if (lowest_adapted_ == shape_.num_layers) return;
+  Tensor gradient = gradient_.take(micro.layout.tokens, shape_.hidden_size, device_);
+  if (pooling_ == Pooling::kCls) {
+    gradient.zero_().index_copy_(0, micro.layout.offsets.narrow(0, 0, micro.texts).to(device_, at::kLong), dpooled);
+  } else {
+    mean_pool_backward(dpooled, micro.layout, gradient);
+  }
+  for (int64_t i = shape_.num_layers - 1; i >= lowest_adapted_; i--) {
+    layers_[i].backward(micro, dropout_, kept_[i], scratch_, i == lowest_adapted_, gradient);
+  }
+}
+
+int64_t Encoder::buffer_bytes() const {
+  const LayerScratch& s = scratch_;
+  int64_t total = s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() + s.gradient_masked.bytes() +
+                  s.gradient_intermediate.bytes() + s.gradient_context.bytes() + s.gradient_qkv.bytes() +
+                  gradient_.bytes() + between_[0].bytes() + between_[1].bytes();
+  for (const LayerBuffers& b : buffers_) total += b.bytes();
+  for (const Buffer& b : outputs_) total += b.bytes();
+  return total;
+}
+
+}  // namespace peft

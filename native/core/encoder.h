@@ -1,0 +1,49 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/encoder_layer.h"
+
+namespace peft {
+
+/// A BERT encoder with pooling: packed token ids in, one unnormalised vector a text out, and back.
+class Encoder {
+ public:
+  Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, at::Device device);
+  Encoder(const Encoder&) = delete;
+
+  const ModelShape& shape() const { return shape_; }
+  const BertWeights& weights() const { return weights_; }
+  at::Device device() const { return device_; }
+
+  /// Wraps the layers that the adapter names; null unwraps all. The adapter must outlive its attachment.
+  void attach(Adapter* adapter);
+  /// Must come before a pass whenever the adapter's weights, the dropout or the mode have changed.
+  void prepare(bool use_adapter, const DropoutPlan& dropout);
+
+  /// Pooled vectors [texts, d]. With `keep`, what backward needs is kept until the next call.
+  Tensor forward(const MicroBatch& micro, bool keep);
+  /// Adds the adapter's gradients for dpooled [texts, d]; the last forward must have kept.
+  void backward(const MicroBatch& micro, const Tensor& dpooled);
+
+  int64_t buffer_bytes() const;
+
+ private:
+  ModelShape shape_;
+  BertWeights weights_;
+  Pooling pooling_;
+  at::Device device_;
+  std::vector<EncoderLayer> layers_;
+  int64_t lowest_adapted_ = 0;  // number of layers where none is
+
+  DropoutPlan dropout_;
+  std::vector<LayerBuffers> buffers_;
+  std::vector<LayerActivations> kept_;
+  std::vector<Buffer> outputs_;  // of each layer that is kept
+  Buffer between_[2];
+  LayerScratch scratch_;
+  Buffer gradient_;
+};
+
+}  // namespace peft

@@ -1,0 +1,156 @@
+#include "core/encoder_layer.h"
+
+namespace peft {
+namespace {
+
+RowMoments take_moments(Buffer& buffer, int64_t tokens, at::Device device) {
+  const Tensor both = buffer.take(2, tokens, device);
+  return {both[0], both[1]};
+}
+
+}  // namespace
+
+LayerActivations LayerBuffers::take(int64_t tokens, const ModelShape& shape, at::Device device) {
+  const int64_t d = shape.hidden_size;
+  return {{},
+          qkv_.take(tokens, 3 * d, device),
+          context_.take(tokens, d, device),
+          lse_.take(tokens, shape.num_heads, device),
+          attention_sum_.take(tokens, d, device),
+          take_moments(attention_moments_, tokens, device),
+          intermediate_.take(tokens, shape.intermediate_size, device),
+          output_sum_.take(tokens, d, device),
+          take_moments(output_moments_, tokens, device)};
+}
+
+int64_t LayerBuffers::bytes() const {
+  return qkv_.bytes() + context_.bytes() + lse_.bytes() + attention_sum_.bytes() + attention_moments_.bytes() +
+         intermediate_.bytes() + output_sum_.bytes() + output_moments_.bytes();
+}
+
+EncoderLayer::EncoderLayer(const ModelShape& shape, const LayerWeights& weights, int64_t index)
+    : shape_(shape),
+      weights_(weights),
+      index_(index),
+      qkv_(weights.qkv.get(), weights.qkv_bias),
+      // The biases of these three are added by the fused kernel that follows each.
+      attention_output_(weights.attention_output.get(), Tensor()),
+      intermediate_(weights.intermediate.get(), Tensor()),
+      output_(weights.output.get(), Tensor()) {}
+
+void EncoderLayer::attach(Adapter* adapter) {
+  std::vector<LoraSlice> qkv, attention_output, intermediate, output;
+  if (adapter != nullptr) {
+    const int64_t d = shape_.hidden_size, f = shape_.intermediate_size;
+    for (LoraModule& m : adapter->modules()) {
+      if (m.path.layer != index_) continue;
+      switch (m.path.kind) {
+        case LinearKind::kQuery:
+          qkv.push_back({&m, 0, d, site(DropoutSite::kQuery)});
+          break;
+        case LinearKind::kKey:
+          qkv.push_back({&m, d, d, site(DropoutSite::kKey)});
+          break;
+        case LinearKind::kValue:
+          qkv.push_back({&m, 2 * d, d, site(DropoutSite::kValue)});
+          break;
+        case LinearKind::kAttentionOutput:
+          attention_output.push_back({&m, 0, d, site(DropoutSite::kLoraAttentionOutput)});
+          break;
+        case LinearKind::kIntermediate:
+          intermediate.push_back({&m, 0, f, site(DropoutSite::kLoraIntermediate)});
+          break;
+        case LinearKind::kOutput:
+          output.push_back({&m, 0, d, site(DropoutSite::kLoraOutput)});
+          break;
+        case LinearKind::kPooler:
+          break;
+      }
+    }
+  }
+  qkv_.attach(std::move(qkv));
+  attention_output_.attach(std::move(attention_output));
+  intermediate_.attach(std::move(intermediate));
+  output_.attach(std::move(output));
+}
+
+bool EncoderLayer::adapted() const {
+  return qkv_.adapted() || attention_output_.adapted() || intermediate_.adapted() || output_.adapted();
+}
+
+void EncoderLayer::prepare(bool use_adapter, const Dropout& adapter_dropout) {
+  for (LoraLinear* linear : {&qkv_, &attention_output_, &intermediate_, &output_}) {
+    linear->prepare(use_adapter, adapter_dropout);
+  }
+}
+
+void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,
+                           LayerScratch& scratch, Tensor& out) {
+  const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size, f = shape_.intermediate_size;
+  const at::Device device = out.device();
+  const uint32_t t0 = micro.first_token;
+
+  qkv_.forward(kept.input, t0, kept.qkv);
+  attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0), kept.context,
+            kept.lse);
+  attention_output_.forward(kept.context, t0, kept.attention_sum);
+  Tensor normed = scratch.attention_normed.take(tokens, d, device);
+  residual_layer_norm(kept.attention_sum, weights_.attention_output_bias, kept.input, weights_.attention_norm,
+                      dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed, kept.attention_moments);
+
+  intermediate_.forward(normed, t0, kept.intermediate);
+  Tensor activated = scratch.gelu.take(tokens, f, device);
+  bias_gelu(kept.intermediate, weights_.intermediate_bias, activated);
+  output_.forward(activated, t0, kept.output_sum);
+  residual_layer_norm(kept.output_sum, weights_.output_bias, normed, weights_.output_norm,
+                      dropout.hidden(site(DropoutSite::kOutput), t0), out, kept.output_moments);
+}
+
+void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout, const LayerActivations& kept,
+                            LayerScratch& scratch, bool lowest, Tensor& gradient) {
+  const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size, f = shape_.intermediate_size;
+  const at::Device device = gradient.device();
+  const uint32_t t0 = micro.first_token;
+  const bool below_output = !lowest || intermediate_.adapted() || attention_output_.adapted() || qkv_.adapted();
+  const bool below_intermediate = !lowest || attention_output_.adapted() || qkv_.adapted();
+  const bool below_attention_output = !lowest || qkv_.adapted();
+
+  // y = LayerNorm(h + dropout(W2 gelu(u) + b2)), u = W1 h + b1
+  Tensor sum = scratch.gradient_sum.take(tokens, d, device);
+  Tensor masked = scratch.gradient_masked.take(tokens, d, device);
+  const Dropout output_dropout = dropout.hidden(site(DropoutSite::kOutput), t0);
+  layer_norm_backward(gradient, kept.output_sum, kept.output_moments, weights_.output_norm, output_dropout, sum, masked);
+  const Tensor& into_output = output_dropout.active() ? masked : sum;
+  Tensor du = scratch.gradient_intermediate.take(tokens, f, device);
+  if (below_output) output_.backward_input(into_output, t0, false, du);
+  Tensor activated = output_.adapted() ? scratch.gelu.take(tokens, f, device) : Tensor();
+  if (below_output || output_.adapted()) gelu_backward(du, kept.intermediate, activated);
+  if (output_.adapted()) output_.backward_parameters(activated, into_output, t0);
+  if (!below_output) return;
+
+  if (intermediate_.adapted()) {
+    Tensor normed = scratch.attention_normed.take(tokens, d, device);
+    layer_norm_apply(kept.attention_sum, kept.attention_moments, weights_.attention_norm, normed);
+    intermediate_.backward_parameters(normed, du, t0);
+  }
+  if (!below_intermediate) return;
+  intermediate_.backward_input(du, t0, true, sum);
+
+  // h = LayerNorm(x + dropout(Wo context + bo))
+  const Dropout attention_dropout = dropout.hidden(site(DropoutSite::kAttentionOutput), t0);
+  layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm, attention_dropout,
+                      gradient, masked);
+  const Tensor& into_attention = attention_dropout.active() ? masked : gradient;
+  if (attention_output_.adapted()) attention_output_.backward_parameters(kept.context, into_attention, t0);
+  if (!below_attention_output) return;
+  Tensor dcontext = scratch.gradient_context.take(tokens, d, device);
+  attention_output_.backward_input(into_attention, t0, false, dcontext);
+
+  Tensor dqkv = scratch.gradient_qkv.take(tokens, 3 * d, device);
+  attention_backward(dcontext, kept.qkv, kept.context, kept.lse, micro.layout, shape_.num_heads,
+                     dropout.attention(site(DropoutSite::kAttention), t0), dqkv);
+  if (qkv_.adapted()) qkv_.backward_parameters(kept.input, dqkv, t0);
+  if (!lowest) qkv_.backward_input(dqkv, t0, true, gradient);
+}
+
+}  // namespace peft

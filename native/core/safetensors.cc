@@ -1,0 +1,138 @@
+#include "core/safetensors.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "core/error.h"
+
+namespace peft {
+namespace {
+
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format
+
+at::ScalarType scalar_type(const std::string& dtype) {
+  if (dtype == "F32") return at::kFloat;
+  if (dtype == "F16") return at::kHalf;
+  if (dtype == "BF16") return at::kBFloat16;
+  if (dtype == "F64") return at::kDouble;
+  return at::ScalarType::Undefined;
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+void write_all(int fd, const char* data, size_t size, const std::string& path) {
+  while (size > 0) {
+    const ssize_t written = ::write(fd, data, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) {
+      const std::string reason = std::strerror(errno);
+      ::unlink(path.c_str());
+      throw EngineError("OUTPUT_UNWRITABLE", "Cannot write " + path + ": " + reason,
+                        "Free some space or choose another --output_dir.");
+    }
+    data += written;
+    size -= static_cast<size_t>(written);
+  }
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status{};
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
+    throw EngineError(errno == ENOENT ? "FILE_NOT_FOUND" : "FILE_UNREADABLE",
+                      "Cannot read " + path + ": " + std::strerror(errno));
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  const auto corrupt = [&](const std::string& what) {
+    return EngineError("MODEL_CORRUPT", path + ": " + what, "Download or export the file again.");
+  };
+  if (!S_ISREG(status.st_mode)) throw EngineError("FILE_UNREADABLE", path + " is not a file");
+  if (size_ < 8) throw corrupt("not a safetensors file: only " + std::to_string(size_) + " bytes long");
+  void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (map == MAP_FAILED) throw EngineError("FILE_UNREADABLE", "Cannot map " + path + ": " + std::strerror(errno));
+  map_ = static_cast<const char*>(map);
+  try {
+    uint64_t header = 0;
+    std::memcpy(&header, map_, 8);
+    if (header > kMaxHeaderBytes || header > size_ - 8) {
+      throw corrupt("not a safetensors file or cut short: a header of " + std::to_string(header) +
+                    " bytes in a file of " + std::to_string(size_));
+    }
+    data_offset_ = 8 + static_cast<size_t>(header);
+    table_ = parse_safetensors_header({map_ + 8, static_cast<size_t>(header)}, size_ - data_offset_, path);
+  } catch (...) {
+    ::munmap(map, size_);
+    throw;
+  }
+}
+
+SafetensorsFile::~SafetensorsFile() { ::munmap(const_cast<char*>(map_), size_); }
+
+at::Tensor SafetensorsFile::read_float(const std::string& key) const {
+  const TensorEntry& entry = table_.at(key);
+  const at::ScalarType type = scalar_type(entry.dtype);
+  if (type == at::ScalarType::Undefined) {
+    throw EngineError("MODEL_UNSUPPORTED",
+                      path_ + ": tensor \"" + key + "\" is " + entry.dtype + "; expected F32, F16, BF16 or F64");
+  }
+  // A copy through memcpy: the format does not promise that a tensor is aligned within the file.
+  at::Tensor raw = at::empty(entry.shape, at::TensorOptions().dtype(type));
+  std::memcpy(raw.data_ptr(), map_ + data_offset_ + entry.begin, entry.end - entry.begin);
+  at::Tensor value = raw.to(at::kFloat);
+  if (!at::isfinite(value).all().item<bool>()) {
+    throw EngineError("NOT_FINITE", path_ + ": tensor \"" + key + "\" holds NaN or infinity");
+  }
+  return value;
+}
+
+void write_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors) {
+  TensorTable table;
+  uint64_t position = 0;
+  for (const auto& [key, tensor] : tensors) {
+    const uint64_t bytes = static_cast<uint64_t>(tensor.numel()) * 4;
+    table[key] = {"F32", tensor.sizes().vec(), position, position + bytes};
+    position += bytes;
+  }
+  const std::string header = format_safetensors_header(table);
+  const uint64_t header_size = header.size();
+
+  const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (file.get() < 0) {
+    throw EngineError("OUTPUT_UNWRITABLE", "Cannot write " + path + ": " + std::strerror(errno));
+  }
+  write_all(file.get(), reinterpret_cast<const char*>(&header_size), 8, path);
+  write_all(file.get(), header.data(), header.size(), path);
+  for (const auto& [key, tensor] : tensors) {
+    const at::Tensor data = tensor.to(at::kCPU, at::kFloat).contiguous();
+    write_all(file.get(), static_cast<const char*>(data.data_ptr()), static_cast<size_t>(data.numel()) * 4, path);
+  }
+  if (::fsync(file.get()) != 0) {
+    const std::string reason = std::strerror(errno);
+    ::unlink(path.c_str());
+    throw EngineError("OUTPUT_UNWRITABLE", "Cannot write " + path + ": " + reason);
+  }
+}
+
+}  // namespace peft

@@ -1,0 +1,172 @@
+#include "core/session.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/pair_loss.h"
+
+namespace peft {
+namespace {
+
+at::Device parse_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  const int count = cuda_device_count();
+  const std::string index = name == "cuda" ? "0" : name.compare(0, 5, "cuda:") == 0 ? name.substr(5) : "";
+  if (index.empty() || index.size() > 3 || index.find_first_not_of("0123456789") != std::string::npos) {
+    throw EngineError("USAGE", "Unknown device \"" + name + "\"; expected cpu, cuda or cuda:N");
+  }
+  if (std::stoi(index) >= count) {
+    throw EngineError("DEVICE_UNAVAILABLE", "Device " + name + " was asked for, but libtorch sees " + std::to_string(count) + " CUDA devices",
+                      "Use --device cpu, or check the driver with nvidia-smi.");
+  }
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(std::stoi(index)));
+}
+
+int set_threads(int threads) {
+  if (threads > 0) at::set_num_threads(threads);
+  return at::get_num_threads();
+}
+
+std::vector<float> to_vector(const Tensor& tensor) {
+  const Tensor host = tensor.to(at::kCPU).contiguous();
+  const float* data = host.const_data_ptr<float>();
+  return std::vector<float>(data, data + host.numel());
+}
+
+std::map<std::string, std::vector<float>> to_vectors(const std::map<std::string, Tensor>& tensors) {
+  std::map<std::string, std::vector<float>> out;
+  for (const auto& [key, tensor] : tensors) out[key] = to_vector(tensor);
+  return out;
+}
+
+double norm_of(const Tensor& gradient) { return gradient.norm(2, at::kDouble).item<double>(); }
+
+std::string first_not_finite(const Adapter& adapter) {
+  for (const auto& [key, gradient] : adapter.named_gradients()) {
+    if (!gradient.isfinite().all().item<bool>()) return key;
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+int cuda_device_count() { return at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0; }
+
+Session::Session(const SessionOptions& options)
+    : threads_(set_threads(options.threads)),
+      encoder_(options.shape, load_bert_weights(options.weights_path, options.shape, parse_device(options.device)),
+               options.pooling, parse_device(options.device)) {}
+
+SessionInfo Session::info() const {
+  return {encoder_.device().str(), threads_, encoder_.weights().parameters,
+          adapter_ ? adapter_->parameter_count() : 0, encoder_.weights().bytes};
+}
+
+void Session::create_adapter(const AdapterSpec& spec, uint64_t seed) {
+  auto adapter = std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+  adapter->initialize(seed);
+  install(std::move(adapter));
+}
+
+void Session::load_adapter(const std::string& path, const AdapterSpec& spec) {
+  auto adapter = std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+  adapter->load(path);
+  install(std::move(adapter));
+}
+
+void Session::install(std::unique_ptr<Adapter> adapter) {
+  encoder_.attach(adapter.get());
+  adapter_ = std::move(adapter);
+  adam_ = std::make_unique<Adam>(adapter_->trained());
+}
+
+void Session::save_adapter(const std::string& path) const { adapter("saveAdapter").save(path); }
+
+void Session::remove_adapter() {
+  encoder_.attach(nullptr);
+  adapter_.reset();
+  adam_.reset();
+}
+
+std::map<std::string, std::vector<float>> Session::adapter_weights() const {
+  return to_vectors(adapter("adapterWeights").named_weights());
+}
+
+Adapter& Session::adapter(const char* caller) const {
+  if (!adapter_) throw EngineError("USAGE", std::string(caller) + " needs an adapter; call createAdapter or loadAdapter first");
+  return *adapter_;
+}
+
+double Session::accumulate(const PairBatch& batch, const PassOptions& options) {
+  const int64_t pairs = static_cast<int64_t>(batch.labels.size());
+  check_batch(batch.tokens, encoder_.shape());
+  if (pairs == 0 || batch.tokens.texts() != 2 * pairs) {
+    throw EngineError("USAGE", "Bad pair batch: " + std::to_string(batch.tokens.texts()) + " texts for " +
+                                   std::to_string(pairs) + " labels; expected two texts a label, and at least one label");
+  }
+  const ModelShape& shape = encoder_.shape();
+  Adapter& lora = adapter("step");
+  lora.gradient().zero_();
+  encoder_.prepare(true, {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
+                          static_cast<float>(lora.dropout()), options.seed, options.step});
+  double sum = 0;
+  for (const auto& [first, texts] : split_batch(batch.tokens, 2, options.micro_batch_tokens)) {
+    const MicroBatch micro = make_micro_batch(batch.tokens, first, texts, encoder_.device());
+    const Tensor labels = at::from_blob(const_cast<float*>(batch.labels.data()) + first / 2, {texts / 2},
+                                        at::TensorOptions().dtype(at::kFloat))
+                              .to(encoder_.device());
+    const PairLoss loss = pair_loss(encoder_.forward(micro, true), labels, pairs);
+    encoder_.backward(micro, loss.dpooled);
+    sum += loss.sum;
+  }
+  return sum / static_cast<double>(pairs);
+}
+
+StepResult Session::step(const PairBatch& batch, const StepOptions& options) {
+  const c10::InferenceMode no_grad;
+  StepResult result;
+  result.loss = accumulate(batch, options.pass);
+  Tensor gradient = adapter_->gradient();
+  result.grad_norm = norm_of(gradient);
+  if (!std::isfinite(result.grad_norm)) {
+    throw EngineError("NOT_FINITE", "The gradient of " + first_not_finite(*adapter_) + " is not finite",
+                      "Lower --learning_rate, or set --max_grad_norm 1.");
+  }
+  // As torch.nn.utils.clip_grad_norm_, with its 1e-6.
+  if (options.max_grad_norm > 0 && result.grad_norm > options.max_grad_norm) {
+    gradient.mul_(options.max_grad_norm / (result.grad_norm + 1e-6));
+  }
+  adam_->step(adapter_->trained(), gradient, options.adam);
+  return result;
+}
+
+double Session::gradients(const PairBatch& batch, const PassOptions& options,
+                          std::map<std::string, std::vector<float>>& out) {
+  const c10::InferenceMode no_grad;
+  const double loss = accumulate(batch, options);
+  out = to_vectors(adapter_->named_gradients());
+  return loss;
+}
+
+std::vector<float> Session::encode(const TokenBatch& batch, bool use_adapter, bool normalize, int64_t micro_batch_tokens) {
+  const c10::InferenceMode no_grad;
+  check_batch(batch, encoder_.shape());
+  const int64_t d = encoder_.shape().hidden_size;
+  encoder_.prepare(use_adapter, {});
+  std::vector<float> rows(static_cast<size_t>(batch.texts() * d));
+  for (const auto& [first, texts] : split_batch(batch, 1, micro_batch_tokens)) {
+    const MicroBatch micro = make_micro_batch(batch, first, texts, encoder_.device());
+    const Tensor pooled = encoder_.forward(micro, false);
+    const Tensor out = (normalize ? normalize_rows(pooled) : pooled).to(at::kCPU).contiguous();
+    std::memcpy(rows.data() + first * d, out.const_data_ptr<float>(), out.nbytes());
+  }
+  return rows;
+}
+
+}  // namespace peft

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/adam.h"
+#include "core/adapter.h"
+#include "core/encoder.h"
+
+namespace peft {
+
+struct SessionOptions {
+  std::string weights_path;
+  ModelShape shape;
+  Pooling pooling = Pooling::kMean;
+  std::string device = "cpu";
+  int threads = 0;  // 0: libtorch's default, one a physical core
+};
+
+struct PairBatch {
+  TokenBatch tokens;  // texts 2i and 2i + 1 are pair i
+  std::vector<float> labels;
+};
+
+struct PassOptions {
+  uint64_t seed = 0;
+  uint32_t step = 0;
+  int64_t micro_batch_tokens = 0;
+};
+
+struct StepOptions {
+  PassOptions pass;
+  AdamOptions adam;
+  double max_grad_norm = 0;
+};
+
+struct StepResult {
+  double loss = 0;
+  double grad_norm = 0;
+};
+
+struct SessionInfo {
+  std::string device;
+  int threads = 0;
+  int64_t base_parameters = 0;
+  int64_t trainable_parameters = 0;
+  int64_t frozen_bytes = 0;
+};
+
+/// A loaded encoder with at most one adapter and its optimiser. Not thread-safe: one thread owns it.
+class Session {
+ public:
+  explicit Session(const SessionOptions& options);
+
+  SessionInfo info() const;
+  void create_adapter(const AdapterSpec& spec, uint64_t seed);
+  void load_adapter(const std::string& path, const AdapterSpec& spec);
+  void save_adapter(const std::string& path) const;
+  void remove_adapter();
+  std::map<std::string, std::vector<float>> adapter_weights() const;
+
+  /// Forward, backward and one Adam step over the whole batch. Nothing changes if it throws.
+  StepResult step(const PairBatch& batch, const StepOptions& options);
+  /// Forward and backward only; the loss, and the gradients keyed as the adapter file is.
+  double gradients(const PairBatch& batch, const PassOptions& options, std::map<std::string, std::vector<float>>& out);
+  /// One row of hidden_size floats a text.
+  std::vector<float> encode(const TokenBatch& batch, bool use_adapter, bool normalize, int64_t micro_batch_tokens);
+
+ private:
+  void install(std::unique_ptr<Adapter> adapter);
+  Adapter& adapter(const char* caller) const;
+  /// Mean loss; leaves the gradient of the whole batch in the adapter.
+  double accumulate(const PairBatch& batch, const PassOptions& options);
+
+  int threads_;
+  Encoder encoder_;
+  std::unique_ptr<Adapter> adapter_;
+  std::unique_ptr<Adam> adam_;
+};
+
+/// Number of CUDA devices that libtorch sees; 0 without a CUDA build or driver.
+int cuda_device_count();
+
+}  // namespace peft

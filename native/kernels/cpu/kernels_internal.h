@@ -1,0 +1,42 @@
+#pragma once
+
+#include <stdlib.h>
+
+#include "kernels/cpu/table.h"
+
+// What the kernel files of one instruction set share.
+namespace peft::cpu::PEFT_KERNEL_NS {
+
+constexpr int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/// A 64-byte aligned buffer of floats for one thread; aborts the process only where malloc itself fails.
+struct Scratch {
+  explicit Scratch(int64_t floats) : data((float*)aligned_alloc(64, (size_t)padded(floats, 16) * 4)) {
+    if (data == nullptr) abort();
+  }
+  ~Scratch() { free(data); }
+  Scratch(const Scratch&) = delete;
+  float* data;
+};
+
+void embed(const int32_t* ids, const int32_t* positions, int64_t tokens, int64_t d, const float* word,
+           const float* position, const float* type, const float* gamma, const float* beta, float eps,
+           const Dropout& dropout, float* out);
+void residual_layer_norm(float* y, const float* bias, const float* residual, int64_t tokens, int64_t d,
+                         const float* gamma, const float* beta, float eps, const Dropout& dropout, float* out,
+                         float* mean, float* rstd);
+void layer_norm_apply(const float* y, const float* mean, const float* rstd, int64_t tokens, int64_t d,
+                      const float* gamma, const float* beta, float* out);
+void layer_norm_backward(const float* dout, const float* y, const float* mean, const float* rstd, int64_t tokens,
+                         int64_t d, const float* gamma, const Dropout& dropout, float* dy, float* dmasked);
+void bias_gelu(float* u, const float* bias, int64_t tokens, int64_t d, float* out);
+void gelu_backward(float* dout, const float* u, int64_t tokens, int64_t d, float* out);
+void dropout(const float* x, int64_t tokens, int64_t d, const Dropout& dropout, bool accumulate, float* out);
+void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* context,
+               float* lse);
+void attention_backward(const float* dcontext, const float* qkv, const float* context, const float* lse, Packed packed,
+                        int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
+void mean_pool(const float* x, Packed packed, int64_t d, float* out);
+void mean_pool_backward(const float* dout, Packed packed, int64_t d, float* dx);
+
+}  // namespace peft::cpu::PEFT_KERNEL_NS

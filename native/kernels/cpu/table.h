@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/dropout.h"
+
+namespace peft {
+
+/// Layout of packed sequences: sequence s is rows [offsets[s], offsets[s + 1]).
+struct Packed {
+  const int32_t* offsets;
+  int64_t sequences;
+};
+
+/// The CPU kernels of one instruction set, over raw row-major fp32. Shapes: T tokens, d columns.
+struct CpuKernels {
+  const char* name;
+
+  /// out[t] = dropout(layer_norm(word[ids[t]] + position[positions[t]] + type)).
+  void (*embed)(const int32_t* ids, const int32_t* positions, int64_t tokens, int64_t d, const float* word,
+                const float* position, const float* type, const float* gamma, const float* beta, float eps,
+                const Dropout& dropout, float* out);
+  /// y = dropout(y + bias) + residual, in place; out = layer_norm(y); keeps mean and 1/std of every row.
+  void (*residual_layer_norm)(float* y, const float* bias, const float* residual, int64_t tokens, int64_t d,
+                              const float* gamma, const float* beta, float eps, const Dropout& dropout, float* out,
+                              float* mean, float* rstd);
+  /// out = layer_norm(y) from kept statistics.
+  void (*layer_norm_apply)(const float* y, const float* mean, const float* rstd, int64_t tokens, int64_t d,
+                           const float* gamma, const float* beta, float* out);
+  /// dy = gradient of layer_norm with respect to y; dmasked = the same through the dropout before the residual
+  /// (null where that is not wanted). dout and dy may be the same buffer.
+  void (*layer_norm_backward)(const float* dout, const float* y, const float* mean, const float* rstd, int64_t tokens,
+                              int64_t d, const float* gamma, const Dropout& dropout, float* dy, float* dmasked);
+  /// u += bias in place; out = gelu(u).
+  void (*bias_gelu)(float* u, const float* bias, int64_t tokens, int64_t d, float* out);
+  /// dout *= gelu'(u) in place; with `out`, also out = gelu(u).
+  void (*gelu_backward)(float* dout, const float* u, int64_t tokens, int64_t d, float* out);
+  /// out = x * keep / (1 - rate); adds to out if `accumulate`.
+  void (*dropout)(const float* x, int64_t tokens, int64_t d, const Dropout& dropout, bool accumulate, float* out);
+  /// context = softmax(q k' / sqrt(head size)) v for each sequence and head; qkv is [T, 3 * d]; lse is [T, heads].
+  void (*attention)(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* context,
+                    float* lse);
+  void (*attention_backward)(const float* dcontext, const float* qkv, const float* context, const float* lse,
+                             Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
+  /// out[s] = mean of the rows of sequence s.
+  void (*mean_pool)(const float* x, Packed packed, int64_t d, float* out);
+  /// dx[t] = dout[s] / length of s, for every row t of sequence s.
+  void (*mean_pool_backward)(const float* dout, Packed packed, int64_t d, float* dx);
+};
+
+namespace cpu {
+namespace generic {
+extern const CpuKernels kKernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const CpuKernels kKernels;
+}
+namespace avx512 {
+extern const CpuKernels kKernels;
+}
+#endif
+}  // namespace cpu
+
+/// The widest set that this processor runs.
+const CpuKernels& cpu_kernels();
+
+/// A set by name (`generic`, `avx2`, `avx512`), or null where the processor or the build lacks it; for tests.
+const CpuKernels* cpu_kernels_named(const char* name);
+
+}  // namespace peft

@@ -1,0 +1,117 @@
+#include "kernels/kernels.h"
+
+#include <cstring>
+
+#include "kernels/cpu/table.h"
+
+namespace peft {
+namespace {
+
+bool on_cpu(const Tensor& t) { return t.device().is_cpu(); }
+
+const float* in(const Tensor& t) { return t.const_data_ptr<float>(); }
+float* io(Tensor& t) { return t.mutable_data_ptr<float>(); }
+
+Packed packed(const PackedLayout& layout) {
+  return {layout.offsets.const_data_ptr<int32_t>(), layout.sequences};
+}
+
+/// Sets that this build holds and this processor runs, widest first.
+const CpuKernels* supported(const char* name) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (std::strcmp(name, "avx512") == 0) {
+    const bool ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma");
+    return ok ? &cpu::avx512::kKernels : nullptr;
+  }
+  if (std::strcmp(name, "avx2") == 0) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &cpu::avx2::kKernels : nullptr;
+  }
+#endif
+  return std::strcmp(name, "generic") == 0 ? &cpu::generic::kKernels : nullptr;
+}
+
+}  // namespace
+
+const CpuKernels* cpu_kernels_named(const char* name) { return supported(name); }
+
+const CpuKernels& cpu_kernels() {
+  static const CpuKernels& chosen = []() -> const CpuKernels& {
+    for (const char* name : {"avx512", "avx2"}) {
+      if (const CpuKernels* kernels = supported(name)) return *kernels;
+    }
+    return cpu::generic::kKernels;
+  }();
+  return chosen;
+}
+
+void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position, const Tensor& type,
+           const LayerNormWeights& norm, const Dropout& dropout, Tensor& out) {
+  if (!on_cpu(out)) return reference::embed(ids, layout, word, position, type, norm, dropout, out);
+  cpu_kernels().embed(ids.const_data_ptr<int32_t>(), layout.positions.const_data_ptr<int32_t>(), out.size(0),
+                      out.size(1), in(word), in(position), in(type), in(norm.gamma), in(norm.beta),
+                      static_cast<float>(norm.eps), dropout, io(out));
+}
+
+void residual_layer_norm(Tensor& y, const Tensor& bias, const Tensor& residual, const LayerNormWeights& norm,
+                         const Dropout& dropout, Tensor& out, RowMoments& moments) {
+  if (!on_cpu(y)) return reference::residual_layer_norm(y, bias, residual, norm, dropout, out, moments);
+  cpu_kernels().residual_layer_norm(io(y), in(bias), in(residual), y.size(0), y.size(1), in(norm.gamma), in(norm.beta),
+                                    static_cast<float>(norm.eps), dropout, io(out), io(moments.mean),
+                                    io(moments.rstd));
+}
+
+void layer_norm_apply(const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm, Tensor& out) {
+  if (!on_cpu(y)) return reference::layer_norm_apply(y, moments, norm, out);
+  cpu_kernels().layer_norm_apply(in(y), in(moments.mean), in(moments.rstd), y.size(0), y.size(1), in(norm.gamma),
+                                 in(norm.beta), io(out));
+}
+
+void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm,
+                         const Dropout& dropout, Tensor& dy, Tensor& dmasked) {
+  if (!on_cpu(y)) return reference::layer_norm_backward(dout, y, moments, norm, dropout, dy, dmasked);
+  cpu_kernels().layer_norm_backward(in(dout), in(y), in(moments.mean), in(moments.rstd), y.size(0), y.size(1),
+                                    in(norm.gamma), dropout, io(dy), dropout.active() ? io(dmasked) : nullptr);
+}
+
+void bias_gelu(Tensor& u, const Tensor& bias, Tensor& out) {
+  if (!on_cpu(u)) return reference::bias_gelu(u, bias, out);
+  cpu_kernels().bias_gelu(io(u), in(bias), u.size(0), u.size(1), io(out));
+}
+
+void gelu_backward(Tensor& dout, const Tensor& u, Tensor& out) {
+  if (!on_cpu(u)) return reference::gelu_backward(dout, u, out);
+  cpu_kernels().gelu_backward(io(dout), in(u), u.size(0), u.size(1), out.defined() ? io(out) : nullptr);
+}
+
+void dropout_apply(const Tensor& x, const Dropout& dropout, bool accumulate, Tensor& out) {
+  if (!on_cpu(x)) return reference::dropout_apply(x, dropout, accumulate, out);
+  cpu_kernels().dropout(in(x), x.size(0), x.size(1), dropout, accumulate, io(out));
+}
+
+void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& context,
+               Tensor& lse) {
+  if (!on_cpu(qkv)) return reference::attention(qkv, layout, heads, dropout, context, lse);
+  cpu_kernels().attention(in(qkv), packed(layout), context.size(1), heads, dropout, io(context), io(lse));
+}
+
+void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context, const Tensor& lse,
+                        const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& dqkv) {
+  if (!on_cpu(qkv)) return reference::attention_backward(dcontext, qkv, context, lse, layout, heads, dropout, dqkv);
+  cpu_kernels().attention_backward(in(dcontext), in(qkv), in(context), in(lse), packed(layout), context.size(1), heads,
+                                   dropout, io(dqkv));
+}
+
+void mean_pool(const Tensor& x, const PackedLayout& layout, Tensor& out) {
+  if (!on_cpu(x)) return reference::mean_pool(x, layout, out);
+  cpu_kernels().mean_pool(in(x), packed(layout), x.size(1), io(out));
+}
+
+void mean_pool_backward(const Tensor& dout, const PackedLayout& layout, Tensor& dx) {
+  if (!on_cpu(dx)) return reference::mean_pool_backward(dout, layout, dx);
+  cpu_kernels().mean_pool_backward(in(dout), packed(layout), dx.size(1), io(dx));
+}
+
+}  // namespace peft
