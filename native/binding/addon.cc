@@ -35,7 +35,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 }  // namespace peft::binding
 
 // Called by the loader once libtorch is in the process.
-extern "C" __attribute__((visibility("default"))) napi_value peft_train_init(napi_env env, napi_value exports) {
+extern "C" __attribute__((visibility("default"))) napi_value peft_train_init(napi_env env,
+                                                                             napi_value exports) {
   return Napi::RegisterModule(env, exports, peft::binding::init);
 }
 

@@ -41,7 +41,8 @@ double rate(const Napi::Object& object, const char* name) {
 }
 
 template <typename T, typename Array>
-std::vector<T> copy_array(const Napi::Object& object, const char* name, napi_typedarray_type type, const char* expected) {
+std::vector<T> copy_array(const Napi::Object& object, const char* name, napi_typedarray_type type,
+                          const char* expected) {
   const Napi::Value value = object.Get(name);
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type) {
     wrong_type(object.Env(), name, expected);
@@ -117,7 +118,8 @@ AdapterSpec to_adapter_spec(const Napi::Value& value) {
   spec.dropout = rate(o, "dropout");
   for (uint32_t i = 0; i < modules.Length(); i++) {
     const Napi::Object m = to_object(modules.Get(i), "module");
-    spec.modules.push_back({to_string(m.Get("name"), "name"), to_count(m, "rank", 1), finite(m, "scale", -1e30)});
+    spec.modules.push_back(
+        {to_string(m.Get("name"), "name"), to_count(m, "rank", 1), finite(m, "scale", -1e30)});
   }
   if (spec.modules.empty()) wrong_type(o.Env(), "modules", "an array of at least one module");
   return spec;
@@ -131,7 +133,7 @@ TokenBatch to_token_batch(const Napi::Value& value) {
 
 PairBatch to_pair_batch(const Napi::Value& value) {
   return {to_token_batch(value), copy_array<float, Napi::Float32Array>(value.As<Napi::Object>(), "labels",
-                                                                      napi_float32_array, "a Float32Array")};
+                                                                       napi_float32_array, "a Float32Array")};
 }
 
 PassOptions to_pass_options(const Napi::Value& value) {
@@ -168,7 +170,8 @@ Napi::Object from_named_floats(Napi::Env env, const std::map<std::string, std::v
   return object;
 }
 
-Napi::Error make_error(Napi::Env env, const std::string& code, const std::string& message, const std::string& hint) {
+Napi::Error make_error(Napi::Env env, const std::string& code, const std::string& message,
+                       const std::string& hint) {
   Napi::Error error = Napi::Error::New(env, message);
   error.Set("code", code);
   if (!hint.empty()) error.Set("hint", hint);
@@ -181,7 +184,8 @@ ErrorFields describe_current_exception() {
   } catch (const EngineError& e) {
     return {e.code(), e.what(), e.hint()};
   } catch (const c10::OutOfMemoryError& e) {
-    return {"OUT_OF_MEMORY", e.what_without_backtrace(), "Lower --per_device_train_batch_size or --max_length."};
+    return {"OUT_OF_MEMORY", e.what_without_backtrace(),
+            "Lower --per_device_train_batch_size or --max_length."};
   } catch (const c10::Error& e) {
     const std::string message = e.what_without_backtrace();
     // libtorch's CPU allocator reports through a plain c10::Error.

@@ -8,8 +8,8 @@
 
 #include "core/session.h"
 
-// From JavaScript values to the engine's types and back; every check of a type is here. A value of the wrong type throws
-// a TypeError that names it.
+// From JavaScript values to the engine's types and back; every check of a type is here. A value of the wrong
+// type throws a TypeError that names it.
 
 namespace peft::binding {
 
@@ -29,7 +29,8 @@ Napi::Float32Array from_floats(Napi::Env env, const std::vector<float>& values);
 Napi::Object from_named_floats(Napi::Env env, const std::map<std::string, std::vector<float>>& values);
 
 /// A JavaScript Error with code and hint.
-Napi::Error make_error(Napi::Env env, const std::string& code, const std::string& message, const std::string& hint = "");
+Napi::Error make_error(Napi::Env env, const std::string& code, const std::string& message,
+                       const std::string& hint = "");
 /// The error in flight, in the same form; c10's backtraces are cut off.
 struct ErrorFields {
   std::string code, message, hint;

@@ -19,17 +19,17 @@ Napi::Value rejected(Napi::Env env, const char* code, const char* message, const
 }  // namespace
 
 Napi::Function EncoderHandle::define(Napi::Env env) {
-  return DefineClass(env, "NativeEncoder",
-                     {InstanceMethod<&EncoderHandle::info>("info"),
-                      InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
-                      InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
-                      InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
-                      InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
-                      InstanceMethod<&EncoderHandle::step>("step"),
-                      InstanceMethod<&EncoderHandle::gradients>("gradients"),
-                      InstanceMethod<&EncoderHandle::encode>("encode"),
-                      InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
-                      InstanceMethod<&EncoderHandle::close>("close")});
+  return DefineClass(
+      env, "NativeEncoder",
+      {InstanceMethod<&EncoderHandle::info>("info"),
+       InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
+       InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
+       InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
+       InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
+       InstanceMethod<&EncoderHandle::step>("step"), InstanceMethod<&EncoderHandle::gradients>("gradients"),
+       InstanceMethod<&EncoderHandle::encode>("encode"),
+       InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
+       InstanceMethod<&EncoderHandle::close>("close")});
 }
 
 EncoderHandle::EncoderHandle(const Napi::CallbackInfo& info)
@@ -47,9 +47,11 @@ Napi::Value EncoderHandle::open(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EncoderHandle::run(Napi::Env env, Work work) {
-  if (closed_) return rejected(env, "ENCODER_CLOSED", "The encoder is closed", "Open another one with Encoder.load().");
+  if (closed_)
+    return rejected(env, "ENCODER_CLOSED", "The encoder is closed", "Open another one with Encoder.load().");
   if (worker_.busy()) {
-    return rejected(env, "ENCODER_BUSY", "The encoder is running another call", "Wait for the promise of that call first.");
+    return rejected(env, "ENCODER_BUSY", "The encoder is running another call",
+                    "Wait for the promise of that call first.");
   }
   Ref();
   return worker_.run(env, std::move(work), [this] { after_call(); });

@@ -12,9 +12,10 @@ namespace peft::binding {
 
 /// The NativeEncoder of lib/native/types.ts.
 ///
-/// What could go wrong, and what happens: a second call while one runs rejects with ENCODER_BUSY; any call after close
-/// with ENCODER_CLOSED; close while busy waits; a handle that is collected while open frees its memory; one that is
-/// collected while busy cannot be, since the running call holds it; an environment that ends waits for the running call.
+/// What could go wrong, and what happens: a second call while one runs rejects with ENCODER_BUSY; any call
+/// after close with ENCODER_CLOSED; close while busy waits; a handle that is collected while open frees its
+/// memory; one that is collected while busy cannot be, since the running call holds it; an environment that
+/// ends waits for the running call.
 class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
  public:
   static Napi::Function define(Napi::Env env);

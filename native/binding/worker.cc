@@ -17,11 +17,12 @@ struct Worker::Call {
 
 Worker::Worker(Napi::Env env)
     : env_(env),
-      to_javascript_(Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}),
-                                                   "peft-train encoder", 0, 1)) {
+      to_javascript_(Napi::ThreadSafeFunction::New(
+          env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "peft-train encoder", 0, 1)) {
   to_javascript_.Unref(env);
   thread_ = std::thread([this] { loop(); });
-  // A worker_thread or the process may end with a call running: the thread must be gone before the engine's memory is.
+  // A worker_thread or the process may end with a call running: the thread must be gone before the engine's
+  // memory is.
   napi_add_env_cleanup_hook(env_, on_environment_cleanup, this);
 }
 
@@ -73,13 +74,14 @@ void Worker::loop() {
       call->error = describe_current_exception();
     }
     // Fails only when the environment is going down; then nobody waits for the promise.
-    const napi_status status = to_javascript_.BlockingCall(call, [this](Napi::Env env, Napi::Function, Call* done) {
-      if (static_cast<napi_env>(env) == nullptr) {
-        delete done;  // the worker itself may be gone by now
-      } else {
-        finish(env, done);
-      }
-    });
+    const napi_status status =
+        to_javascript_.BlockingCall(call, [this](Napi::Env env, Napi::Function, Call* done) {
+          if (static_cast<napi_env>(env) == nullptr) {
+            delete done;  // the worker itself may be gone by now
+          } else {
+            finish(env, done);
+          }
+        });
     if (status != napi_ok) delete call;
   }
 }

@@ -14,8 +14,9 @@ using Resolver = std::function<Napi::Value(Napi::Env)>;
 /// One call of the engine; runs on the worker's thread.
 using Work = std::function<Resolver()>;
 
-/// The one thread that runs an encoder's calls: OpenMP gives every calling thread a team of its own, so all work of one
-/// encoder stays on one. Holds one call at a time; keeps the event loop alive only while one runs.
+/// The one thread that runs an encoder's calls: OpenMP gives every calling thread a team of its own, so all
+/// work of one encoder stays on one. Holds one call at a time; keeps the event loop alive only while one
+/// runs.
 class Worker {
  public:
   explicit Worker(Napi::Env env);
@@ -23,8 +24,8 @@ class Worker {
   Worker(const Worker&) = delete;
 
   bool busy() const { return busy_; }
-  /// Runs `work`, settles the promise on the JavaScript thread, then calls `after` there. Must not be called while busy;
-  /// the owner stays referenced until `after`.
+  /// Runs `work`, settles the promise on the JavaScript thread, then calls `after` there. Must not be called
+  /// while busy; the owner stays referenced until `after`.
   Napi::Promise run(Napi::Env env, Work work, std::function<void()> after);
   /// Waits for a running call and ends the thread. Safe to call twice.
   void stop();

@@ -11,7 +11,8 @@ struct AdamOptions {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
-  /// Decoupled (AdamW); 0 gives plain Adam. Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+  /// Decoupled (AdamW); 0 gives plain Adam. Loshchilov and Hutter, "Decoupled weight decay regularization",
+  /// 2019.
   double weight_decay = 0;
 };
 

@@ -44,8 +44,9 @@ ModulePath parse_module_name(const std::string& name, const ModelShape& shape, b
       }
     }
   }
-  throw EngineError("ADAPTER_UNSUPPORTED", "LoRA on \"" + name + "\": not a linear layer of this encoder",
-                    "Targets are query, key, value, attention.output.dense, intermediate.dense and output.dense.");
+  throw EngineError(
+      "ADAPTER_UNSUPPORTED", "LoRA on \"" + name + "\": not a linear layer of this encoder",
+      "Targets are query, key, value, attention.output.dense, intermediate.dense and output.dense.");
 }
 
 /// {in, out} of a kind.
@@ -72,10 +73,12 @@ std::map<std::string, Tensor> named(const std::vector<LoraModule>& modules, Tens
   return tensors;
 }
 
-/// The article's script wrapped BertModel once more before get_peft_model, which doubles `model.` in every key.
+/// The article's script wrapped BertModel once more before get_peft_model, which doubles `model.` in every
+/// key.
 std::string canonical_key(const std::string& key) {
   static const std::string doubled = "base_model.model.model.";
-  return key.compare(0, doubled.size(), doubled) == 0 ? "base_model.model." + key.substr(doubled.size()) : key;
+  return key.compare(0, doubled.size(), doubled) == 0 ? "base_model.model." + key.substr(doubled.size())
+                                                      : key;
 }
 
 }  // namespace
@@ -138,20 +141,25 @@ void Adapter::load(const std::string& path) {
   std::map<std::string, Tensor> wanted = named_weights();
   for (const auto& [key, original] : found) {
     if (wanted.count(key) == 0) {
-      throw EngineError("ADAPTER_MISMATCH", path + ": unexpected tensor \"" + original + "\": adapter_config.json names no such module",
-                        "adapter_config.json and adapter_model.safetensors do not belong together.");
+      throw EngineError(
+          "ADAPTER_MISMATCH",
+          path + ": unexpected tensor \"" + original + "\": adapter_config.json names no such module",
+          "adapter_config.json and adapter_model.safetensors do not belong together.");
     }
   }
   for (auto& [key, target] : wanted) {
     const auto at = found.find(key);
     if (at == found.end()) {
       throw EngineError("ADAPTER_MISMATCH", path + ": tensor \"" + key + "\" is missing",
-                        "adapter_config.json and adapter_model.safetensors do not belong together, or the base model differs.");
+                        "adapter_config.json and adapter_model.safetensors do not belong together, or the "
+                        "base model differs.");
     }
     const Tensor value = file.read_float(at->second);
     if (value.sizes() != target.sizes()) {
-      throw EngineError("ADAPTER_MISMATCH", path + ": tensor \"" + key + "\" does not have the shape that rank and base model ask for",
-                        "The adapter was made for a base model of another size, or with another rank.");
+      throw EngineError(
+          "ADAPTER_MISMATCH",
+          path + ": tensor \"" + key + "\" does not have the shape that rank and base model ask for",
+          "The adapter was made for a base model of another size, or with another rank.");
     }
     target.copy_(value);
   }
@@ -159,7 +167,9 @@ void Adapter::load(const std::string& path) {
 
 void Adapter::save(const std::string& path) const { write_safetensors(path, named_weights()); }
 
-std::map<std::string, Tensor> Adapter::named_weights() const { return named(modules_, &LoraModule::a, &LoraModule::b); }
+std::map<std::string, Tensor> Adapter::named_weights() const {
+  return named(modules_, &LoraModule::a, &LoraModule::b);
+}
 
 std::map<std::string, Tensor> Adapter::named_gradients() const {
   return named(modules_, &LoraModule::grad_a, &LoraModule::grad_b);

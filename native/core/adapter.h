@@ -46,9 +46,11 @@ class Adapter {
   /// Allocates zeros. Throws ADAPTER_UNSUPPORTED for a name that is no linear layer of this model.
   Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device);
 
-  /// A from U(-1/sqrt(in), 1/sqrt(in)), which is kaiming_uniform with a = sqrt(5); B zero, so the adapter starts as nothing.
+  /// A from U(-1/sqrt(in), 1/sqrt(in)), which is kaiming_uniform with a = sqrt(5); B zero, so the adapter
+  /// starts as nothing.
   void initialize(uint64_t seed);
-  /// Reads adapter_model.safetensors in either key layout. Throws ADAPTER_MISMATCH for a missing or unexpected key.
+  /// Reads adapter_model.safetensors in either key layout. Throws ADAPTER_MISMATCH for a missing or
+  /// unexpected key.
   void load(const std::string& path);
   void save(const std::string& path) const;
 

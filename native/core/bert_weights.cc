@@ -24,9 +24,11 @@ class BertReader {
         return;
       }
     }
-    throw EngineError("MODEL_CORRUPT",
-                      path + ": no tensor embeddings.word_embeddings.weight (nor below bert.); not the weights of a BertModel",
-                      "Give a folder that transformers' BertModel.save_pretrained wrote.");
+    throw EngineError(
+        "MODEL_CORRUPT",
+        path +
+            ": no tensor embeddings.word_embeddings.weight (nor below bert.); not the weights of a BertModel",
+        "Give a folder that transformers' BertModel.save_pretrained wrote.");
   }
 
   BertWeights read() {
@@ -34,7 +36,8 @@ class BertReader {
     BertWeights w;
     w.word = tensor("embeddings.word_embeddings.weight", {shape_.vocab_size, d});
     w.position = tensor("embeddings.position_embeddings.weight", {shape_.max_positions, d});
-    w.token_type = tensor("embeddings.token_type_embeddings.weight", {shape_.type_vocab_size, d})[0].contiguous();
+    w.token_type =
+        tensor("embeddings.token_type_embeddings.weight", {shape_.type_vocab_size, d})[0].contiguous();
     w.embedding_norm = norm("embeddings.LayerNorm");
     for (int64_t i = 0; i < shape_.num_layers; i++) w.layers.push_back(layer(i, d, f));
     w.has_pooler = file_.has(prefix_ + "pooler.dense.weight");
@@ -79,8 +82,9 @@ class BertReader {
   Tensor tensor(const std::string& name, at::IntArrayRef expected) {
     const std::string key = prefix_ + name;
     if (!file_.has(key)) {
-      throw EngineError("MODEL_CORRUPT", file_.path() + ": tensor \"" + key + "\" is missing",
-                        "config.json and model.safetensors do not belong together, or the file is incomplete.");
+      throw EngineError(
+          "MODEL_CORRUPT", file_.path() + ": tensor \"" + key + "\" is missing",
+          "config.json and model.safetensors do not belong together, or the file is incomplete.");
     }
     const std::vector<int64_t>& found = file_.table().at(key).shape;
     if (at::IntArrayRef(found) != expected) {

@@ -28,8 +28,8 @@ struct BertWeights {
   int64_t bytes = 0;
 };
 
-/// Reads a model.safetensors with BertModel's keys, bare or below `bert.` or `model.`. Throws MODEL_CORRUPT naming
-/// the key that is missing or whose shape disagrees with config.json, NOT_FINITE for NaN or infinity.
+/// Reads a model.safetensors with BertModel's keys, bare or below `bert.` or `model.`. Throws MODEL_CORRUPT
+/// naming the key that is missing or whose shape disagrees with config.json, NOT_FINITE for NaN or infinity.
 BertWeights load_bert_weights(const std::string& path, const ModelShape& shape, at::Device device);
 
 }  // namespace peft

@@ -5,11 +5,12 @@
 
 namespace peft {
 
-/// A named activation buffer that grows to the largest batch seen and is reused from then on: fresh memory for every
-/// step would cost a page fault for every 4 KiB of it.
+/// A named activation buffer that grows to the largest batch seen and is reused from then on: fresh memory
+/// for every step would cost a page fault for every 4 KiB of it.
 class Buffer {
  public:
-  /// A view of `rows` rows of `columns` floats, or of `rows` floats where columns is 0; contents are undefined.
+  /// A view of `rows` rows of `columns` floats, or of `rows` floats where columns is 0; contents are
+  /// undefined.
   at::Tensor take(int64_t rows, int64_t columns, at::Device device) {
     const int64_t needed = rows * (columns == 0 ? 1 : columns);
     if (!storage_.defined() || storage_.numel() < needed) {

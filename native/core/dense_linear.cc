@@ -14,7 +14,9 @@ class DenseLinear final : public FrozenLinear {
   Tensor dequantize() const override { return weight_; }
   bool dense() const override { return true; }
 
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override { gemm::linear(x, weight_, bias, out); }
+  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
+    gemm::linear(x, weight_, bias, out);
+  }
 
   void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) const override {
     gemm::linear_backward_input(dy, weight_, accumulate, dx);
@@ -26,6 +28,8 @@ class DenseLinear final : public FrozenLinear {
 
 }  // namespace
 
-std::unique_ptr<FrozenLinear> make_dense_linear(Tensor weight) { return std::make_unique<DenseLinear>(std::move(weight)); }
+std::unique_ptr<FrozenLinear> make_dense_linear(Tensor weight) {
+  return std::make_unique<DenseLinear>(std::move(weight));
+}
 
 }  // namespace peft

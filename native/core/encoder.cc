@@ -31,10 +31,11 @@ void Encoder::prepare(bool use_adapter, const DropoutPlan& dropout) {
 
 Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
   const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size;
-  // Layers that backward never reaches share the memory of one layer, and take turns with two buffers between them.
+  // Layers that backward never reaches share the memory of one layer, and take turns with two buffers between
+  // them.
   Tensor x = between_[0].take(tokens, d, device_);
-  embed(micro.ids, micro.layout, weights_.word, weights_.position, weights_.token_type, weights_.embedding_norm,
-        dropout_.hidden(0, micro.first_token), x);
+  embed(micro.ids, micro.layout, weights_.word, weights_.position, weights_.token_type,
+        weights_.embedding_norm, dropout_.hidden(0, micro.first_token), x);
   for (int64_t i = 0; i < shape_.num_layers; i++) {
     const bool kept = keep && i >= lowest_adapted_;
     kept_[i] = buffers_[kept ? i : 0].take(tokens, shape_, device_);
@@ -55,7 +56,8 @@ void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
   if (lowest_adapted_ == shape_.num_layers) return;
   Tensor gradient = gradient_.take(micro.layout.tokens, shape_.hidden_size, device_);
   if (pooling_ == Pooling::kCls) {
-    gradient.zero_().index_copy_(0, micro.layout.offsets.narrow(0, 0, micro.texts).to(device_, at::kLong), dpooled);
+    gradient.zero_().index_copy_(0, micro.layout.offsets.narrow(0, 0, micro.texts).to(device_, at::kLong),
+                                 dpooled);
   } else {
     mean_pool_backward(dpooled, micro.layout, gradient);
   }
@@ -66,9 +68,9 @@ void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
 
 int64_t Encoder::buffer_bytes() const {
   const LayerScratch& s = scratch_;
-  int64_t total = s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() + s.gradient_masked.bytes() +
-                  s.gradient_intermediate.bytes() + s.gradient_context.bytes() + s.gradient_qkv.bytes() +
-                  gradient_.bytes() + between_[0].bytes() + between_[1].bytes();
+  int64_t total = s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() +
+                  s.gradient_masked.bytes() + s.gradient_intermediate.bytes() + s.gradient_context.bytes() +
+                  s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes();
   for (const LayerBuffers& b : buffers_) total += b.bytes();
   for (const Buffer& b : outputs_) total += b.bytes();
   return total;

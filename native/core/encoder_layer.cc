@@ -24,8 +24,8 @@ LayerActivations LayerBuffers::take(int64_t tokens, const ModelShape& shape, at:
 }
 
 int64_t LayerBuffers::bytes() const {
-  return qkv_.bytes() + context_.bytes() + lse_.bytes() + attention_sum_.bytes() + attention_moments_.bytes() +
-         intermediate_.bytes() + output_sum_.bytes() + output_moments_.bytes();
+  return qkv_.bytes() + context_.bytes() + lse_.bytes() + attention_sum_.bytes() +
+         attention_moments_.bytes() + intermediate_.bytes() + output_sum_.bytes() + output_moments_.bytes();
 }
 
 EncoderLayer::EncoderLayer(const ModelShape& shape, const LayerWeights& weights, int64_t index)
@@ -91,12 +91,13 @@ void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, 
   const uint32_t t0 = micro.first_token;
 
   qkv_.forward(kept.input, t0, kept.qkv);
-  attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0), kept.context,
-            kept.lse);
+  attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0),
+            kept.context, kept.lse);
   attention_output_.forward(kept.context, t0, kept.attention_sum);
   Tensor normed = scratch.attention_normed.take(tokens, d, device);
   residual_layer_norm(kept.attention_sum, weights_.attention_output_bias, kept.input, weights_.attention_norm,
-                      dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed, kept.attention_moments);
+                      dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed,
+                      kept.attention_moments);
 
   intermediate_.forward(normed, t0, kept.intermediate);
   Tensor activated = scratch.gelu.take(tokens, f, device);
@@ -111,7 +112,8 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size, f = shape_.intermediate_size;
   const at::Device device = gradient.device();
   const uint32_t t0 = micro.first_token;
-  const bool below_output = !lowest || intermediate_.adapted() || attention_output_.adapted() || qkv_.adapted();
+  const bool below_output =
+      !lowest || intermediate_.adapted() || attention_output_.adapted() || qkv_.adapted();
   const bool below_intermediate = !lowest || attention_output_.adapted() || qkv_.adapted();
   const bool below_attention_output = !lowest || qkv_.adapted();
 
@@ -119,7 +121,8 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   Tensor sum = scratch.gradient_sum.take(tokens, d, device);
   Tensor masked = scratch.gradient_masked.take(tokens, d, device);
   const Dropout output_dropout = dropout.hidden(site(DropoutSite::kOutput), t0);
-  layer_norm_backward(gradient, kept.output_sum, kept.output_moments, weights_.output_norm, output_dropout, sum, masked);
+  layer_norm_backward(gradient, kept.output_sum, kept.output_moments, weights_.output_norm, output_dropout,
+                      sum, masked);
   const Tensor& into_output = output_dropout.active() ? masked : sum;
   Tensor du = scratch.gradient_intermediate.take(tokens, f, device);
   if (below_output) output_.backward_input(into_output, t0, false, du);
@@ -138,8 +141,8 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
 
   // h = LayerNorm(x + dropout(Wo context + bo))
   const Dropout attention_dropout = dropout.hidden(site(DropoutSite::kAttentionOutput), t0);
-  layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm, attention_dropout,
-                      gradient, masked);
+  layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm,
+                      attention_dropout, gradient, masked);
   const Tensor& into_attention = attention_dropout.active() ? masked : gradient;
   if (attention_output_.adapted()) attention_output_.backward_parameters(kept.context, into_attention, t0);
   if (!below_attention_output) return;

@@ -15,28 +15,44 @@ struct DropoutPlan {
   uint64_t seed = 0;
   uint32_t step = 0;
 
-  Dropout hidden(uint32_t site, uint32_t first_token) const { return {hidden_rate, seed, step, site, first_token}; }
-  Dropout attention(uint32_t site, uint32_t first_token) const { return {attention_rate, seed, step, site, first_token}; }
+  Dropout hidden(uint32_t site, uint32_t first_token) const {
+    return {hidden_rate, seed, step, site, first_token};
+  }
+  Dropout attention(uint32_t site, uint32_t first_token) const {
+    return {attention_rate, seed, step, site, first_token};
+  }
   Dropout adapter() const { return {adapter_rate, seed, step, 0, 0}; }
 };
 
-/// Dropout layers are numbered by where they stand in the model: below 16 bits, since attention adds its head above.
-/// Site 0 is the embeddings'.
-enum class DropoutSite : uint32_t { kAttention, kAttentionOutput, kOutput, kQuery, kKey, kValue, kLoraAttentionOutput, kLoraIntermediate, kLoraOutput, kCount };
+/// Dropout layers are numbered by where they stand in the model: below 16 bits, since attention adds its head
+/// above. Site 0 is the embeddings'.
+enum class DropoutSite : uint32_t {
+  kAttention,
+  kAttentionOutput,
+  kOutput,
+  kQuery,
+  kKey,
+  kValue,
+  kLoraAttentionOutput,
+  kLoraIntermediate,
+  kLoraOutput,
+  kCount
+};
 
 inline uint32_t dropout_site(int64_t layer, DropoutSite site) {
-  return 1 + static_cast<uint32_t>(layer) * static_cast<uint32_t>(DropoutSite::kCount) + static_cast<uint32_t>(site);
+  return 1 + static_cast<uint32_t>(layer) * static_cast<uint32_t>(DropoutSite::kCount) +
+         static_cast<uint32_t>(site);
 }
 
 /// What the forward pass of one layer keeps for its backward pass: eleven rows of hidden size a token.
 struct LayerActivations {
-  Tensor input;             // [T, d]
-  Tensor qkv;               // [T, 3d]
-  Tensor context, lse;      // [T, d], [T, heads]
-  Tensor attention_sum;     // [T, d], before its LayerNorm
+  Tensor input;          // [T, d]
+  Tensor qkv;            // [T, 3d]
+  Tensor context, lse;   // [T, d], [T, heads]
+  Tensor attention_sum;  // [T, d], before its LayerNorm
   RowMoments attention_moments;
-  Tensor intermediate;      // [T, f], before GELU
-  Tensor output_sum;        // [T, d], before its LayerNorm
+  Tensor intermediate;  // [T, f], before GELU
+  Tensor output_sum;    // [T, d], before its LayerNorm
   RowMoments output_moments;
 };
 
@@ -47,12 +63,14 @@ class LayerBuffers {
   int64_t bytes() const;
 
  private:
-  Buffer qkv_, context_, lse_, attention_sum_, attention_moments_, intermediate_, output_sum_, output_moments_;
+  Buffer qkv_, context_, lse_, attention_sum_, attention_moments_, intermediate_, output_sum_,
+      output_moments_;
 };
 
 /// Buffers that live within one layer's pass only; shared by all layers.
 struct LayerScratch {
-  Buffer attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate, gradient_context, gradient_qkv;
+  Buffer attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate, gradient_context,
+      gradient_qkv;
 };
 
 /// One post-norm BERT layer with LoRA on any of its matrices: an explicit forward and backward.
@@ -65,10 +83,10 @@ class EncoderLayer {
   void prepare(bool use_adapter, const Dropout& adapter_dropout);
 
   /// out [T, d]; `kept.input` must be set.
-  void forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept, LayerScratch& scratch,
-               Tensor& out);
-  /// Adds the adapter's gradients; turns the gradient of the layer's output into that of its input, in place, unless
-  /// `lowest`: then nothing below this layer is trained, and it stops after the lowest trained matrix.
+  void forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,
+               LayerScratch& scratch, Tensor& out);
+  /// Adds the adapter's gradients; turns the gradient of the layer's output into that of its input, in place,
+  /// unless `lowest`: then nothing below this layer is trained, and it stops after the lowest trained matrix.
   void backward(const MicroBatch& micro, const DropoutPlan& dropout, const LayerActivations& kept,
                 LayerScratch& scratch, bool lowest, Tensor& gradient);
 

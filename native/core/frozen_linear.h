@@ -8,7 +8,8 @@ namespace peft {
 
 using at::Tensor;
 
-/// The frozen weight of a linear layer, W [out, in]. A storage format is one implementation; it never has a gradient.
+/// The frozen weight of a linear layer, W [out, in]. A storage format is one implementation; it never has a
+/// gradient.
 class FrozenLinear {
  public:
   virtual ~FrozenLinear() = default;

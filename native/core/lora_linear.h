@@ -9,7 +9,8 @@
 
 namespace peft {
 
-/// A module of the adapter and the rows of the frozen matrix that it adds to: query, key and value share one matrix.
+/// A module of the adapter and the rows of the frozen matrix that it adds to: query, key and value share one
+/// matrix.
 struct LoraSlice {
   LoraModule* module;
   int64_t begin;
@@ -20,8 +21,9 @@ struct LoraSlice {
 
 /// A frozen linear layer with LoRA on some or all of its rows.
 ///
-/// Without dropout on x the adapter is folded into a dense copy once a step, W + scale * B A, so that forward and the
-/// input gradient are one product each; otherwise the low-rank path runs apart. Both give the same numbers.
+/// Without dropout on x the adapter is folded into a dense copy once a step, W + scale * B A, so that forward
+/// and the input gradient are one product each; otherwise the low-rank path runs apart. Both give the same
+/// numbers.
 class LoraLinear {
  public:
   LoraLinear(const FrozenLinear* base, Tensor bias) : base_(base), bias_(std::move(bias)) {}
@@ -29,8 +31,8 @@ class LoraLinear {
   void attach(std::vector<LoraSlice> slices) { slices_ = std::move(slices); }
   bool adapted() const { return !slices_.empty(); }
 
-  /// Chooses how the next passes run; call it whenever the adapter's weights have changed. `dropout` is the adapter's
-  /// (site and first token are filled in here and in the calls below).
+  /// Chooses how the next passes run; call it whenever the adapter's weights have changed. `dropout` is the
+  /// adapter's (site and first token are filled in here and in the calls below).
   void prepare(bool use_adapter, const Dropout& dropout);
 
   /// out [T, out] = x W' + bias + scale * B(A(dropout(x))); bias is left out where it was given as undefined.

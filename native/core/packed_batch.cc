@@ -22,7 +22,8 @@ void check_batch(const TokenBatch& batch, const ModelShape& shape) {
   const auto fail = [](const std::string& what) { throw EngineError("USAGE", "Bad token batch: " + what); };
   const auto& offsets = batch.offsets;
   if (offsets.empty() || offsets.front() != 0 || offsets.back() != static_cast<int64_t>(batch.ids.size())) {
-    fail("cuSeqlens must start with 0 and end with the number of ids (" + std::to_string(batch.ids.size()) + ")");
+    fail("cuSeqlens must start with 0 and end with the number of ids (" + std::to_string(batch.ids.size()) +
+         ")");
   }
   for (size_t i = 1; i < offsets.size(); i++) {
     const int64_t length = static_cast<int64_t>(offsets[i]) - offsets[i - 1];
@@ -33,13 +34,14 @@ void check_batch(const TokenBatch& batch, const ModelShape& shape) {
   }
   for (size_t i = 0; i < batch.ids.size(); i++) {
     if (batch.ids[i] < 0 || batch.ids[i] >= shape.vocab_size) {
-      fail("token id " + std::to_string(batch.ids[i]) + " at position " + std::to_string(i) + "; the vocabulary has " +
-           std::to_string(shape.vocab_size));
+      fail("token id " + std::to_string(batch.ids[i]) + " at position " + std::to_string(i) +
+           "; the vocabulary has " + std::to_string(shape.vocab_size));
     }
   }
 }
 
-std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens) {
+std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, int64_t texts_per_group,
+                                                     int64_t max_tokens) {
   std::vector<std::pair<int64_t, int64_t>> runs;
   int64_t first = 0;
   for (int64_t text = 0; text < batch.texts(); text += texts_per_group) {
@@ -63,7 +65,8 @@ MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t
   }
   MicroBatch micro;
   micro.ids = int_tensor(batch.ids.data() + begin, tokens).to(device);
-  micro.layout = {int_tensor(offsets.data(), texts + 1), int_tensor(positions.data(), tokens).to(device), texts, tokens};
+  micro.layout = {int_tensor(offsets.data(), texts + 1), int_tensor(positions.data(), tokens).to(device),
+                  texts, tokens};
   micro.first_token = static_cast<uint32_t>(begin);
   micro.first_text = first_text;
   micro.texts = texts;

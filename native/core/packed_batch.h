@@ -18,8 +18,8 @@ struct TokenBatch {
   int64_t texts() const { return static_cast<int64_t>(offsets.size()) - 1; }
 };
 
-/// Throws USAGE for offsets that do not rise from 0 to ids.size(), an id outside the vocabulary, or a text that is empty
-/// or longer than the position table: nothing that follows checks again.
+/// Throws USAGE for offsets that do not rise from 0 to ids.size(), an id outside the vocabulary, or a text
+/// that is empty or longer than the position table: nothing that follows checks again.
 void check_batch(const TokenBatch& batch, const ModelShape& shape);
 
 /// A run of texts of a batch that goes through the encoder at once, on the device.
@@ -31,9 +31,10 @@ struct MicroBatch {
   int64_t texts;
 };
 
-/// Splits a batch into runs of at most `max_tokens` tokens, never inside a group of `texts_per_group` texts; a group that
-/// is longer than that runs alone.
-std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens);
+/// Splits a batch into runs of at most `max_tokens` tokens, never inside a group of `texts_per_group` texts;
+/// a group that is longer than that runs alone.
+std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, int64_t texts_per_group,
+                                                     int64_t max_tokens);
 
 MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device);
 

@@ -21,8 +21,10 @@ Tensor row_norms(const Tensor& pooled) {
 /// The first pair whose loss is NaN or infinite.
 [[noreturn]] void report_not_finite(const Tensor& losses) {
   const Tensor bad = losses.isfinite().logical_not().nonzero();
-  throw EngineError("NOT_FINITE", "The loss is not finite at pair " + std::to_string(bad[0][0].item<int64_t>()) + " of this group",
-                    "Lower --learning_rate, or set --max_grad_norm 1.");
+  throw EngineError(
+      "NOT_FINITE",
+      "The loss is not finite at pair " + std::to_string(bad[0][0].item<int64_t>()) + " of this group",
+      "Lower --learning_rate, or set --max_grad_norm 1.");
 }
 
 }  // namespace
@@ -42,11 +44,13 @@ PairLoss pair_loss(const Tensor& pooled, const Tensor& labels, int64_t batch_pai
   result.sum = losses.sum(at::kDouble).item<double>();
   if (!std::isfinite(result.sum)) report_not_finite(losses);
 
-  // d residual / d cos is -y for the first term; the second passes where the cosine is not clamped, as clamp does at 0.
+  // d residual / d cos is -y for the first term; the second passes where the cosine is not clamped, as clamp
+  // does at 0.
   const Tensor slope = (1 - labels) * (cosine >= 0).to(at::kFloat) - labels;
   const Tensor dcosine = (2.0 / static_cast<double>(batch_pairs)) * residual * slope;
   Tensor dpooled = at::empty_like(e);
-  // Through the normalisation: (de - e (e . de)) / |p|, where de is the other row times dcos, so e . de = dcos * cos.
+  // Through the normalisation: (de - e (e . de)) / |p|, where de is the other row times dcos, so e . de =
+  // dcos * cos.
   const Tensor c = cosine.unsqueeze(1), g = dcosine.unsqueeze(1);
   dpooled.select(1, 0).copy_(g * (e2 - e1 * c));
   dpooled.select(1, 1).copy_(g * (e1 - e2 * c));

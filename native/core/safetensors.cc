@@ -59,7 +59,7 @@ void write_all(int fd, const char* data, size_t size, const std::string& path) {
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status{};
+  struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
     throw EngineError(errno == ENOENT ? "FILE_NOT_FOUND" : "FILE_UNREADABLE",
                       "Cannot read " + path + ": " + std::strerror(errno));
@@ -71,7 +71,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   if (!S_ISREG(status.st_mode)) throw EngineError("FILE_UNREADABLE", path + " is not a file");
   if (size_ < 8) throw corrupt("not a safetensors file: only " + std::to_string(size_) + " bytes long");
   void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (map == MAP_FAILED) throw EngineError("FILE_UNREADABLE", "Cannot map " + path + ": " + std::strerror(errno));
+  if (map == MAP_FAILED)
+    throw EngineError("FILE_UNREADABLE", "Cannot map " + path + ": " + std::strerror(errno));
   map_ = static_cast<const char*>(map);
   try {
     uint64_t header = 0;
@@ -94,8 +95,8 @@ at::Tensor SafetensorsFile::read_float(const std::string& key) const {
   const TensorEntry& entry = table_.at(key);
   const at::ScalarType type = scalar_type(entry.dtype);
   if (type == at::ScalarType::Undefined) {
-    throw EngineError("MODEL_UNSUPPORTED",
-                      path_ + ": tensor \"" + key + "\" is " + entry.dtype + "; expected F32, F16, BF16 or F64");
+    throw EngineError("MODEL_UNSUPPORTED", path_ + ": tensor \"" + key + "\" is " + entry.dtype +
+                                               "; expected F32, F16, BF16 or F64");
   }
   // A copy through memcpy: the format does not promise that a tensor is aligned within the file.
   at::Tensor raw = at::empty(entry.shape, at::TensorOptions().dtype(type));
@@ -126,7 +127,8 @@ void write_safetensors(const std::string& path, const std::map<std::string, at::
   write_all(file.get(), header.data(), header.size(), path);
   for (const auto& [key, tensor] : tensors) {
     const at::Tensor data = tensor.to(at::kCPU, at::kFloat).contiguous();
-    write_all(file.get(), static_cast<const char*>(data.data_ptr()), static_cast<size_t>(data.numel()) * 4, path);
+    write_all(file.get(), static_cast<const char*>(data.data_ptr()), static_cast<size_t>(data.numel()) * 4,
+              path);
   }
   if (::fsync(file.get()) != 0) {
     const std::string reason = std::strerror(errno);

@@ -9,7 +9,8 @@
 
 namespace peft {
 
-/// A safetensors file, memory-mapped for reading. Tensors are copied out, so the file may go once this is gone.
+/// A safetensors file, memory-mapped for reading. Tensors are copied out, so the file may go once this is
+/// gone.
 class SafetensorsFile {
  public:
   /// Throws FILE_NOT_FOUND, FILE_UNREADABLE or MODEL_CORRUPT.
@@ -33,7 +34,8 @@ class SafetensorsFile {
   TensorTable table_;
 };
 
-/// Writes fp32 CPU tensors in key order and syncs the file. Throws OUTPUT_UNWRITABLE and leaves no file behind.
+/// Writes fp32 CPU tensors in key order and syncs the file. Throws OUTPUT_UNWRITABLE and leaves no file
+/// behind.
 void write_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors);
 
 }  // namespace peft

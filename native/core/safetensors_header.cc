@@ -8,7 +8,8 @@
 namespace peft {
 namespace {
 
-/// A strict reader of the only JSON shapes that a safetensors header may hold; no recursion, so no depth to abuse.
+/// A strict reader of the only JSON shapes that a safetensors header may hold; no recursion, so no depth to
+/// abuse.
 class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& path) : text_(text), path_(path) {}
@@ -32,13 +33,15 @@ class HeaderParser {
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
-    throw EngineError("MODEL_CORRUPT",
-                      path_ + ": not a valid safetensors header: " + what + " (byte " + std::to_string(8 + pos_) + ")",
-                      "Download or export the file again.");
+    throw EngineError(
+        "MODEL_CORRUPT",
+        path_ + ": not a valid safetensors header: " + what + " (byte " + std::to_string(8 + pos_) + ")",
+        "Download or export the file again.");
   }
 
   void skip_space() {
-    while (pos_ < text_.size() && std::string_view(" \t\r\n").find(text_[pos_]) != std::string_view::npos) pos_++;
+    while (pos_ < text_.size() && std::string_view(" \t\r\n").find(text_[pos_]) != std::string_view::npos)
+      pos_++;
   }
 
   bool accept(char c) {
@@ -79,7 +82,8 @@ class HeaderParser {
     uint64_t value = 0;
     for (; pos_ < text_.size() && text_[pos_] >= '0' && text_[pos_] <= '9'; pos_++) {
       const uint64_t digit = static_cast<uint64_t>(text_[pos_] - '0');
-      if (value > (std::numeric_limits<uint64_t>::max() - digit) / 10) fail("a number that does not fit 64 bits");
+      if (value > (std::numeric_limits<uint64_t>::max() - digit) / 10)
+        fail("a number that does not fit 64 bits");
       value = value * 10 + digit;
     }
     if (pos_ == start) fail("expected a whole number");
@@ -118,7 +122,8 @@ class HeaderParser {
       } else if (key == "shape") {
         parse_array([&] {
           const uint64_t size = parse_unsigned();
-          if (size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) fail("a dimension above 2^63");
+          if (size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+            fail("a dimension above 2^63");
           entry.shape.push_back(static_cast<int64_t>(size));
         });
         seen |= 2;
@@ -166,7 +171,8 @@ int dtype_bytes(std::string_view dtype) {
 TensorTable parse_safetensors_header(std::string_view json, uint64_t data_bytes, const std::string& path) {
   TensorTable table = HeaderParser(json, path).parse();
   const auto fail = [&](const std::string& key, const std::string& what) {
-    throw EngineError("MODEL_CORRUPT", path + ": tensor \"" + key + "\": " + what, "Download or export the file again.");
+    throw EngineError("MODEL_CORRUPT", path + ": tensor \"" + key + "\": " + what,
+                      "Download or export the file again.");
   };
   std::vector<std::pair<uint64_t, const std::string*>> order;
   for (const auto& [key, entry] : table) {
@@ -180,7 +186,8 @@ TensorTable parse_safetensors_header(std::string_view json, uint64_t data_bytes,
     order.emplace_back(entry.begin, &key);
   }
   std::sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
-    return std::make_pair(a.first, table.at(*a.second).end) < std::make_pair(b.first, table.at(*b.second).end);
+    return std::make_pair(a.first, table.at(*a.second).end) <
+           std::make_pair(b.first, table.at(*b.second).end);
   });
   uint64_t position = 0;
   for (const auto& [begin, key] : order) {
@@ -189,8 +196,8 @@ TensorTable parse_safetensors_header(std::string_view json, uint64_t data_bytes,
   }
   if (position != data_bytes) {
     throw EngineError("MODEL_CORRUPT",
-                      path + ": the header describes " + std::to_string(position) + " bytes of tensors, the file holds " +
-                          std::to_string(data_bytes),
+                      path + ": the header describes " + std::to_string(position) +
+                          " bytes of tensors, the file holds " + std::to_string(data_bytes),
                       "The file is cut short or has something appended: download it again.");
   }
   return table;

@@ -22,8 +22,10 @@ at::Device parse_device(const std::string& name) {
     throw EngineError("USAGE", "Unknown device \"" + name + "\"; expected cpu, cuda or cuda:N");
   }
   if (std::stoi(index) >= count) {
-    throw EngineError("DEVICE_UNAVAILABLE", "Device " + name + " was asked for, but libtorch sees " + std::to_string(count) + " CUDA devices",
-                      "Use --device cpu, or check the driver with nvidia-smi.");
+    throw EngineError(
+        "DEVICE_UNAVAILABLE",
+        "Device " + name + " was asked for, but libtorch sees " + std::to_string(count) + " CUDA devices",
+        "Use --device cpu, or check the driver with nvidia-smi.");
   }
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(std::stoi(index)));
 }
@@ -56,11 +58,14 @@ std::string first_not_finite(const Adapter& adapter) {
 
 }  // namespace
 
-int cuda_device_count() { return at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0; }
+int cuda_device_count() {
+  return at::hasCUDA() ? static_cast<int>(at::detail::getCUDAHooks().deviceCount()) : 0;
+}
 
 Session::Session(const SessionOptions& options)
     : threads_(set_threads(options.threads)),
-      encoder_(options.shape, load_bert_weights(options.weights_path, options.shape, parse_device(options.device)),
+      encoder_(options.shape,
+               load_bert_weights(options.weights_path, options.shape, parse_device(options.device)),
                options.pooling, parse_device(options.device)) {}
 
 SessionInfo Session::info() const {
@@ -69,13 +74,15 @@ SessionInfo Session::info() const {
 }
 
 void Session::create_adapter(const AdapterSpec& spec, uint64_t seed) {
-  auto adapter = std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+  auto adapter =
+      std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
   adapter->initialize(seed);
   install(std::move(adapter));
 }
 
 void Session::load_adapter(const std::string& path, const AdapterSpec& spec) {
-  auto adapter = std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+  auto adapter =
+      std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
   adapter->load(path);
   install(std::move(adapter));
 }
@@ -99,7 +106,9 @@ std::map<std::string, std::vector<float>> Session::adapter_weights() const {
 }
 
 Adapter& Session::adapter(const char* caller) const {
-  if (!adapter_) throw EngineError("USAGE", std::string(caller) + " needs an adapter; call createAdapter or loadAdapter first");
+  if (!adapter_)
+    throw EngineError("USAGE",
+                      std::string(caller) + " needs an adapter; call createAdapter or loadAdapter first");
   return *adapter_;
 }
 
@@ -108,13 +117,15 @@ double Session::accumulate(const PairBatch& batch, const PassOptions& options) {
   check_batch(batch.tokens, encoder_.shape());
   if (pairs == 0 || batch.tokens.texts() != 2 * pairs) {
     throw EngineError("USAGE", "Bad pair batch: " + std::to_string(batch.tokens.texts()) + " texts for " +
-                                   std::to_string(pairs) + " labels; expected two texts a label, and at least one label");
+                                   std::to_string(pairs) +
+                                   " labels; expected two texts a label, and at least one label");
   }
   const ModelShape& shape = encoder_.shape();
   Adapter& lora = adapter("step");
   lora.gradient().zero_();
-  encoder_.prepare(true, {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
-                          static_cast<float>(lora.dropout()), options.seed, options.step});
+  encoder_.prepare(true,
+                   {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
+                    static_cast<float>(lora.dropout()), options.seed, options.step});
   double sum = 0;
   for (const auto& [first, texts] : split_batch(batch.tokens, 2, options.micro_batch_tokens)) {
     const MicroBatch micro = make_micro_batch(batch.tokens, first, texts, encoder_.device());
@@ -154,7 +165,8 @@ double Session::gradients(const PairBatch& batch, const PassOptions& options,
   return loss;
 }
 
-std::vector<float> Session::encode(const TokenBatch& batch, bool use_adapter, bool normalize, int64_t micro_batch_tokens) {
+std::vector<float> Session::encode(const TokenBatch& batch, bool use_adapter, bool normalize,
+                                   int64_t micro_batch_tokens) {
   const c10::InferenceMode no_grad;
   check_batch(batch, encoder_.shape());
   const int64_t d = encoder_.shape().hidden_size;

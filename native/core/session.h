@@ -64,9 +64,11 @@ class Session {
   /// Forward, backward and one Adam step over the whole batch. Nothing changes if it throws.
   StepResult step(const PairBatch& batch, const StepOptions& options);
   /// Forward and backward only; the loss, and the gradients keyed as the adapter file is.
-  double gradients(const PairBatch& batch, const PassOptions& options, std::map<std::string, std::vector<float>>& out);
+  double gradients(const PairBatch& batch, const PassOptions& options,
+                   std::map<std::string, std::vector<float>>& out);
   /// One row of hidden_size floats a text.
-  std::vector<float> encode(const TokenBatch& batch, bool use_adapter, bool normalize, int64_t micro_batch_tokens);
+  std::vector<float> encode(const TokenBatch& batch, bool use_adapter, bool normalize,
+                            int64_t micro_batch_tokens);
 
  private:
   void install(std::unique_ptr<Adapter> adapter);

@@ -4,11 +4,12 @@
 
 namespace peft {
 
-/// Where a dropout mask is drawn. Masks are a pure function of (seed, step, site, token, column), never of how a
-/// batch was split or threaded, so backward draws them again instead of keeping them.
+/// Where a dropout mask is drawn. Masks are a pure function of (seed, step, site, token, column), never of
+/// how a batch was split or threaded, so backward draws them again instead of keeping them.
 ///
 /// Column j of row `token` is word (j / 16) % 4 of Philox4x32-10 with counter
-/// {j / 64 * 16 + j % 16, token, step, site} and key {seed low, seed high}: 16 lanes of one draw fill 64 columns.
+/// {j / 64 * 16 + j % 16, token, step, site} and key {seed low, seed high}: 16 lanes of one draw fill 64
+/// columns.
 struct Dropout {
   float rate = 0;
   uint64_t seed = 0;

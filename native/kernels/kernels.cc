@@ -47,8 +47,8 @@ const CpuKernels& cpu_kernels() {
   return chosen;
 }
 
-void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position, const Tensor& type,
-           const LayerNormWeights& norm, const Dropout& dropout, Tensor& out) {
+void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position,
+           const Tensor& type, const LayerNormWeights& norm, const Dropout& dropout, Tensor& out) {
   if (!on_cpu(out)) return reference::embed(ids, layout, word, position, type, norm, dropout, out);
   cpu_kernels().embed(ids.const_data_ptr<int32_t>(), layout.positions.const_data_ptr<int32_t>(), out.size(0),
                       out.size(1), in(word), in(position), in(type), in(norm.gamma), in(norm.beta),
@@ -58,22 +58,23 @@ void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, co
 void residual_layer_norm(Tensor& y, const Tensor& bias, const Tensor& residual, const LayerNormWeights& norm,
                          const Dropout& dropout, Tensor& out, RowMoments& moments) {
   if (!on_cpu(y)) return reference::residual_layer_norm(y, bias, residual, norm, dropout, out, moments);
-  cpu_kernels().residual_layer_norm(io(y), in(bias), in(residual), y.size(0), y.size(1), in(norm.gamma), in(norm.beta),
-                                    static_cast<float>(norm.eps), dropout, io(out), io(moments.mean),
-                                    io(moments.rstd));
+  cpu_kernels().residual_layer_norm(io(y), in(bias), in(residual), y.size(0), y.size(1), in(norm.gamma),
+                                    in(norm.beta), static_cast<float>(norm.eps), dropout, io(out),
+                                    io(moments.mean), io(moments.rstd));
 }
 
 void layer_norm_apply(const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm, Tensor& out) {
   if (!on_cpu(y)) return reference::layer_norm_apply(y, moments, norm, out);
-  cpu_kernels().layer_norm_apply(in(y), in(moments.mean), in(moments.rstd), y.size(0), y.size(1), in(norm.gamma),
-                                 in(norm.beta), io(out));
+  cpu_kernels().layer_norm_apply(in(y), in(moments.mean), in(moments.rstd), y.size(0), y.size(1),
+                                 in(norm.gamma), in(norm.beta), io(out));
 }
 
-void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm,
-                         const Dropout& dropout, Tensor& dy, Tensor& dmasked) {
+void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments,
+                         const LayerNormWeights& norm, const Dropout& dropout, Tensor& dy, Tensor& dmasked) {
   if (!on_cpu(y)) return reference::layer_norm_backward(dout, y, moments, norm, dropout, dy, dmasked);
   cpu_kernels().layer_norm_backward(in(dout), in(y), in(moments.mean), in(moments.rstd), y.size(0), y.size(1),
-                                    in(norm.gamma), dropout, io(dy), dropout.active() ? io(dmasked) : nullptr);
+                                    in(norm.gamma), dropout, io(dy),
+                                    dropout.active() ? io(dmasked) : nullptr);
 }
 
 void bias_gelu(Tensor& u, const Tensor& bias, Tensor& out) {
@@ -91,17 +92,18 @@ void dropout_apply(const Tensor& x, const Dropout& dropout, bool accumulate, Ten
   cpu_kernels().dropout(in(x), x.size(0), x.size(1), dropout, accumulate, io(out));
 }
 
-void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& context,
-               Tensor& lse) {
+void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout,
+               Tensor& context, Tensor& lse) {
   if (!on_cpu(qkv)) return reference::attention(qkv, layout, heads, dropout, context, lse);
   cpu_kernels().attention(in(qkv), packed(layout), context.size(1), heads, dropout, io(context), io(lse));
 }
 
 void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context, const Tensor& lse,
                         const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& dqkv) {
-  if (!on_cpu(qkv)) return reference::attention_backward(dcontext, qkv, context, lse, layout, heads, dropout, dqkv);
-  cpu_kernels().attention_backward(in(dcontext), in(qkv), in(context), in(lse), packed(layout), context.size(1), heads,
-                                   dropout, io(dqkv));
+  if (!on_cpu(qkv))
+    return reference::attention_backward(dcontext, qkv, context, lse, layout, heads, dropout, dqkv);
+  cpu_kernels().attention_backward(in(dcontext), in(qkv), in(context), in(lse), packed(layout),
+                                   context.size(1), heads, dropout, io(dqkv));
 }
 
 void mean_pool(const Tensor& x, const PackedLayout& layout, Tensor& out) {

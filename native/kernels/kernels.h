@@ -4,8 +4,9 @@
 
 #include "kernels/dropout.h"
 
-// The fused operations of the encoder over row-major fp32 tensors. Each runs the vector kernels on the CPU and the plain
-// ATen version (namespace reference) elsewhere; the two are held against each other in the tests.
+// The fused operations of the encoder over row-major fp32 tensors. Each runs the vector kernels on the CPU
+// and the plain ATen version (namespace reference) elsewhere; the two are held against each other in the
+// tests.
 
 namespace peft {
 
@@ -28,33 +29,39 @@ struct RowMoments {
   Tensor mean, rstd;  // [T]
 };
 
-#define PEFT_KERNEL_DECLARATIONS                                                                                      \
-  /* out [T, d] = dropout(layer_norm(word[ids] + position[positions] + type)); ids int32 [T] */                       \
-  void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position,               \
-             const Tensor& type, const LayerNormWeights& norm, const Dropout& dropout, Tensor& out);                  \
-  /* y = dropout(y + bias) + residual in place, out = layer_norm(y); y, residual, out [T, d] */                       \
-  void residual_layer_norm(Tensor& y, const Tensor& bias, const Tensor& residual, const LayerNormWeights& norm,       \
-                           const Dropout& dropout, Tensor& out, RowMoments& moments);                                 \
-  /* out = layer_norm(y) from kept moments */                                                                         \
-  void layer_norm_apply(const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm, Tensor& out);       \
-  /* dy = gradient with respect to y; dmasked = dropout(dy), the gradient before the residual, where dropout is on */ \
-  void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments,                            \
-                           const LayerNormWeights& norm, const Dropout& dropout, Tensor& dy, Tensor& dmasked);        \
-  /* u += bias in place, out = gelu(u) (erf); [T, f] */                                                               \
-  void bias_gelu(Tensor& u, const Tensor& bias, Tensor& out);                                                         \
-  /* dout *= gelu'(u) in place; if out is defined it receives gelu(u) */                                              \
-  void gelu_backward(Tensor& dout, const Tensor& u, Tensor& out);                                                     \
-  /* out = x * mask / (1 - rate), added to out if accumulate */                                                       \
-  void dropout_apply(const Tensor& x, const Dropout& dropout, bool accumulate, Tensor& out);                          \
-  /* context [T, d] = softmax(q k' / sqrt(head size)) v in each text and head; qkv [T, 3d], lse [T, heads] */         \
-  void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout,                \
-                 Tensor& context, Tensor& lse);                                                                       \
-  /* dqkv [T, 3d] from dcontext [T, d] */                                                                             \
-  void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context, const Tensor& lse,        \
-                          const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& dqkv);         \
-  /* out [texts, d] = mean of the rows of each text */                                                                \
-  void mean_pool(const Tensor& x, const PackedLayout& layout, Tensor& out);                                           \
-  /* dx [T, d] = dout of the text / its length */                                                                     \
+#define PEFT_KERNEL_DECLARATIONS                                                                             \
+  /* out [T, d] = dropout(layer_norm(word[ids] + position[positions] + type)); ids int32 [T] */              \
+  void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position,      \
+             const Tensor& type, const LayerNormWeights& norm, const Dropout& dropout, Tensor& out);         \
+  /* y = dropout(y + bias) + residual in place, out = layer_norm(y); y, residual, out [T, d] */              \
+  void residual_layer_norm(Tensor& y, const Tensor& bias, const Tensor& residual,                            \
+                           const LayerNormWeights& norm, const Dropout& dropout, Tensor& out,                \
+                           RowMoments& moments);                                                             \
+  /* out = layer_norm(y) from kept moments */                                                                \
+  void layer_norm_apply(const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm,            \
+                        Tensor& out);                                                                        \
+  /* dy = gradient with respect to y; dmasked = dropout(dy), the gradient before the residual, where dropout \
+   * is on */                                                                                                \
+  void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments,                   \
+                           const LayerNormWeights& norm, const Dropout& dropout, Tensor& dy,                 \
+                           Tensor& dmasked);                                                                 \
+  /* u += bias in place, out = gelu(u) (erf); [T, f] */                                                      \
+  void bias_gelu(Tensor& u, const Tensor& bias, Tensor& out);                                                \
+  /* dout *= gelu'(u) in place; if out is defined it receives gelu(u) */                                     \
+  void gelu_backward(Tensor& dout, const Tensor& u, Tensor& out);                                            \
+  /* out = x * mask / (1 - rate), added to out if accumulate */                                              \
+  void dropout_apply(const Tensor& x, const Dropout& dropout, bool accumulate, Tensor& out);                 \
+  /* context [T, d] = softmax(q k' / sqrt(head size)) v in each text and head; qkv [T, 3d], lse [T, heads]   \
+   */                                                                                                        \
+  void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout,       \
+                 Tensor& context, Tensor& lse);                                                              \
+  /* dqkv [T, 3d] from dcontext [T, d] */                                                                    \
+  void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context,                  \
+                          const Tensor& lse, const PackedLayout& layout, int64_t heads,                      \
+                          const Dropout& dropout, Tensor& dqkv);                                             \
+  /* out [texts, d] = mean of the rows of each text */                                                       \
+  void mean_pool(const Tensor& x, const PackedLayout& layout, Tensor& out);                                  \
+  /* dx [T, d] = dout of the text / its length */                                                            \
   void mean_pool_backward(const Tensor& dout, const PackedLayout& layout, Tensor& dx);
 
 PEFT_KERNEL_DECLARATIONS

@@ -5,8 +5,9 @@
 
 namespace peft {
 
-/// Philox4x32-10, a counter-based generator: a pure function of (counter, key), so a run needs no generator state.
-/// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. The vector kernels draw sixteen at once.
+/// Philox4x32-10, a counter-based generator: a pure function of (counter, key), so a run needs no generator
+/// state. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. The vector kernels draw sixteen
+/// at once.
 inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; round++) {
     const uint64_t p0 = uint64_t{0xD2511F53} * counter[0], p1 = uint64_t{0xCD9E8D57} * counter[2];

@@ -24,12 +24,12 @@ Tensor masked(const Tensor& x, const Dropout& dropout) {
   return dropout.active() ? x * dropout_mask(dropout, x.size(0), x.size(1), x.device()) : x;
 }
 
-/// High and low words of a 32-bit times 32-bit product. ATen has no unsigned 64-bit multiply on every device, so the
-/// product is put together from 16-bit halves.
+/// High and low words of a 32-bit times 32-bit product. ATen has no unsigned 64-bit multiply on every device,
+/// so the product is put together from 16-bit halves.
 std::pair<Tensor, Tensor> widening_multiply(const Tensor& a, int64_t b) {
   const auto shift_right = [](const Tensor& x) { return at::bitwise_right_shift(x, 16); };
-  const Tensor low = (a & 0xFFFF) * b;                            // below 2^48
-  const Tensor high = shift_right(a) * b + shift_right(low);      // below 2^49
+  const Tensor low = (a & 0xFFFF) * b;                        // below 2^48
+  const Tensor high = shift_right(a) * b + shift_right(low);  // below 2^49
   return {shift_right(high), (high & 0xFFFF) * 65536 | (low & 0xFFFF)};
 }
 
@@ -63,12 +63,14 @@ void for_each_head(const PackedLayout& layout, int64_t heads, F f) {
 Tensor dropout_mask(const Dropout& dropout, int64_t tokens, int64_t columns, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   const Tensor column = at::arange(columns, options).unsqueeze(0);
-  const Tensor token = ((at::arange(tokens, options) + static_cast<int64_t>(dropout.first_token)) & kWordMask).unsqueeze(1);
+  const Tensor token =
+      ((at::arange(tokens, options) + static_cast<int64_t>(dropout.first_token)) & kWordMask).unsqueeze(1);
   Tensor x0 = (at::floor_divide(column, 64) * 16 + at::remainder(column, 16)).expand({tokens, columns});
   Tensor x1 = token.expand({tokens, columns});
   Tensor x2 = at::full({tokens, columns}, static_cast<int64_t>(dropout.step), options);
   Tensor x3 = at::full({tokens, columns}, static_cast<int64_t>(dropout.site), options);
-  int64_t key0 = static_cast<int64_t>(dropout.seed & kWordMask), key1 = static_cast<int64_t>(dropout.seed >> 32);
+  int64_t key0 = static_cast<int64_t>(dropout.seed & kWordMask),
+          key1 = static_cast<int64_t>(dropout.seed >> 32);
   for (int round = 0; round < 10; round++) {
     const auto [high0, low0] = widening_multiply(x0, 0xD2511F53);
     const auto [high1, low1] = widening_multiply(x2, 0xCD9E8D57);
@@ -84,8 +86,8 @@ Tensor dropout_mask(const Dropout& dropout, int64_t tokens, int64_t columns, at:
   return (drawn >= static_cast<int64_t>(dropout.threshold())).to(at::kFloat) * dropout.scale();
 }
 
-void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position, const Tensor& type,
-           const LayerNormWeights& norm, const Dropout& dropout, Tensor& out) {
+void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position,
+           const Tensor& type, const LayerNormWeights& norm, const Dropout& dropout, Tensor& out) {
   const Tensor sum = word.index_select(0, ids) + type + position.index_select(0, layout.positions);
   out.copy_(masked(layer_norm(sum, norm, nullptr), dropout));
 }
@@ -100,8 +102,8 @@ void layer_norm_apply(const Tensor& y, const RowMoments& moments, const LayerNor
   out.copy_((y - moments.mean.unsqueeze(1)) * moments.rstd.unsqueeze(1) * norm.gamma + norm.beta);
 }
 
-void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments, const LayerNormWeights& norm,
-                         const Dropout& dropout, Tensor& dy, Tensor& dmasked) {
+void layer_norm_backward(const Tensor& dout, const Tensor& y, const RowMoments& moments,
+                         const LayerNormWeights& norm, const Dropout& dropout, Tensor& dy, Tensor& dmasked) {
   dy.copy_(std::get<0>(at::native_layer_norm_backward(dout, y, {y.size(1)}, moments.mean.unsqueeze(1),
                                                       moments.rstd.unsqueeze(1), norm.gamma, norm.beta,
                                                       {true, false, false})));
@@ -126,14 +128,15 @@ void dropout_apply(const Tensor& x, const Dropout& dropout, bool accumulate, Ten
   }
 }
 
-void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& context,
-               Tensor& lse) {
+void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout,
+               Tensor& context, Tensor& lse) {
   const int64_t size = context.size(1) / heads;
   for_each_head(layout, heads, [&](int64_t begin, int64_t end, int64_t h) {
     const HeadView view = head_view(qkv, begin, end, h, size);
     const Tensor scores = at::matmul(view.q, view.k.t()) / std::sqrt(static_cast<double>(size));
     const Tensor probabilities = masked(at::softmax(scores, 1), rows_from(dropout.at_head(h), begin));
-    context.index({Slice(begin, end), Slice(h * size, (h + 1) * size)}).copy_(at::matmul(probabilities, view.v));
+    context.index({Slice(begin, end), Slice(h * size, (h + 1) * size)})
+        .copy_(at::matmul(probabilities, view.v));
     lse.index({Slice(begin, end), h}).copy_(at::logsumexp(scores, {1}));
   });
 }
@@ -146,7 +149,8 @@ void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor&
     const HeadView view = head_view(qkv, begin, end, h, size);
     const auto columns = Slice(h * size, (h + 1) * size);
     const Tensor dout = dcontext.index({Slice(begin, end), columns});
-    const Tensor p = at::exp(at::matmul(view.q, view.k.t()) * scale - lse.index({Slice(begin, end), h}).unsqueeze(1));
+    const Tensor p =
+        at::exp(at::matmul(view.q, view.k.t()) * scale - lse.index({Slice(begin, end), h}).unsqueeze(1));
     const Dropout rows = rows_from(dropout.at_head(h), begin);
     const Tensor dp = masked(at::matmul(dout, view.v.t()), rows);
     const Tensor delta = (dout * context.index({Slice(begin, end), columns})).sum(1, true);

@@ -2,8 +2,9 @@
 #include "kernels/cpu/philox.h"
 #include "kernels/cpu/small_gemm.h"
 
-// Attention over packed sequences, one (sequence, head) at a time: q, k and v are read in place from [T, 3d] and rows of
-// scores live only in a tile of the thread's scratch, so memory does not grow with the square of the length.
+// Attention over packed sequences, one (sequence, head) at a time: q, k and v are read in place from [T, 3d]
+// and rows of scores live only in a tile of the thread's scratch, so memory does not grow with the square of
+// the length.
 
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
@@ -44,8 +45,8 @@ float softmax(float* s, const Head& h) {
   return top + __builtin_logf(z);
 }
 
-void forward_head(const float* qkv, const Head& h, int64_t d, int64_t head, int64_t heads, const Dropout& dropout,
-                  float* context, float* lse, float* kt, float* scores, float* keep) {
+void forward_head(const float* qkv, const Head& h, int64_t d, int64_t head, int64_t heads,
+                  const Dropout& dropout, float* context, float* lse, float* kt, float* scores, float* keep) {
   const int64_t stride = 3 * d, column = head * h.size, keys = padded(h.length, kLanes);
   const float* q = qkv + h.first * stride + column;
   transpose(q + d, stride, h, kt);
@@ -59,14 +60,14 @@ void forward_head(const float* qkv, const Head& h, int64_t d, int64_t head, int6
       dropout_row(dropout, (uint32_t)(h.first + i + r), h.length, keep);
       for (int64_t j = 0; j < h.length; j++) s[j] *= keep[j];
     }
-    product({scores, h.padded, 1}, q + 2 * d, stride, context + (h.first + i) * d + column, d, rows, h.size, h.length,
-            false);
+    product({scores, h.padded, 1}, q + 2 * d, stride, context + (h.first + i) * d + column, d, rows, h.size,
+            h.length, false);
   }
 }
 
-void backward_head(const float* dcontext, const float* qkv, const float* context, const float* lse, const Head& h,
-                   int64_t d, int64_t head, int64_t heads, const Dropout& dropout, float* dqkv, float* kt, float* vt,
-                   float* scores, float* dscores, float* keep) {
+void backward_head(const float* dcontext, const float* qkv, const float* context, const float* lse,
+                   const Head& h, int64_t d, int64_t head, int64_t heads, const Dropout& dropout, float* dqkv,
+                   float* kt, float* vt, float* scores, float* dscores, float* keep) {
   const int64_t stride = 3 * d, column = head * h.size, keys = padded(h.length, kLanes);
   const float* q = qkv + h.first * stride + column;
   float* dq = dqkv + h.first * stride + column;
@@ -82,7 +83,8 @@ void backward_head(const float* dcontext, const float* qkv, const float* context
       const int64_t t = h.first + i + r;
       float *p = scores + r * h.padded, *dp = dscores + r * h.padded;
       const float* out = context + t * d + column;
-      float delta = 0.0f;  // sum over keys of p * dp, which is also the dot product of the output and its gradient
+      float delta =
+          0.0f;  // sum over keys of p * dp, which is also the dot product of the output and its gradient
       for (int64_t c = 0; c < h.size; c++) delta += dout[r * d + c] * out[c];
       if (dropout.active()) dropout_row(dropout, (uint32_t)t, h.length, keep);
       const float shift = lse[t * heads + head];
@@ -114,8 +116,8 @@ Head head_of(Packed packed, int64_t s, int64_t d, int64_t heads) {
 
 }  // namespace
 
-void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* context,
-               float* lse) {
+void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout,
+               float* context, float* lse) {
   const int64_t keys = padded(longest(packed), 64);
 #pragma omp parallel
   {
@@ -123,18 +125,19 @@ void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const 
 #pragma omp for schedule(dynamic, 4)
     for (int64_t task = 0; task < packed.sequences * heads; task++) {
       const int64_t head = task % heads;
-      forward_head(qkv, head_of(packed, task / heads, d, heads), d, head, heads, dropout.at_head(head), context, lse,
-                   kt.data, scores.data, keep.data);
+      forward_head(qkv, head_of(packed, task / heads, d, heads), d, head, heads, dropout.at_head(head),
+                   context, lse, kt.data, scores.data, keep.data);
     }
   }
 }
 
-void attention_backward(const float* dcontext, const float* qkv, const float* context, const float* lse, Packed packed,
-                        int64_t d, int64_t heads, const Dropout& dropout, float* dqkv) {
+void attention_backward(const float* dcontext, const float* qkv, const float* context, const float* lse,
+                        Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv) {
   const int64_t keys = padded(longest(packed), 64);
 #pragma omp parallel
   {
-    Scratch kt(d / heads * keys), vt(d / heads * keys), scores(kQueryRows * keys), dscores(kQueryRows * keys), keep(keys);
+    Scratch kt(d / heads * keys), vt(d / heads * keys), scores(kQueryRows * keys), dscores(kQueryRows * keys),
+        keep(keys);
 #pragma omp for schedule(dynamic, 4)
     for (int64_t task = 0; task < packed.sequences * heads; task++) {
       const int64_t head = task % heads;

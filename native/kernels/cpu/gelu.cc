@@ -5,12 +5,12 @@ namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
 
 struct Normal {
-  Vec cdf;         // P(N <= x)
+  Vec cdf;          // P(N <= x)
   Vec exponential;  // e^(-x^2 / 2)
 };
 
-/// The normal distribution function through erfc(x / sqrt 2) = e^(-x^2/2) t P(t), t = 1 / (1 + 0.275 |x|). P is our
-/// own weighted least-squares fit of degree 7: the fit is off by 6e-11, fp32 rounding by about 1e-7.
+/// The normal distribution function through erfc(x / sqrt 2) = e^(-x^2/2) t P(t), t = 1 / (1 + 0.275 |x|). P
+/// is our own weighted least-squares fit of degree 7: the fit is off by 6e-11, fp32 rounding by about 1e-7.
 inline Normal normal(Vec x) {
   const Vec a = x < 0.0f ? -x : x;
   const Vec t = 1.0f / (1.0f + 0.275f * a);

@@ -27,15 +27,16 @@ void residual_layer_norm(float* y, const float* bias, const float* residual, int
                          float* mean, float* rstd);
 void layer_norm_apply(const float* y, const float* mean, const float* rstd, int64_t tokens, int64_t d,
                       const float* gamma, const float* beta, float* out);
-void layer_norm_backward(const float* dout, const float* y, const float* mean, const float* rstd, int64_t tokens,
-                         int64_t d, const float* gamma, const Dropout& dropout, float* dy, float* dmasked);
+void layer_norm_backward(const float* dout, const float* y, const float* mean, const float* rstd,
+                         int64_t tokens, int64_t d, const float* gamma, const Dropout& dropout, float* dy,
+                         float* dmasked);
 void bias_gelu(float* u, const float* bias, int64_t tokens, int64_t d, float* out);
 void gelu_backward(float* dout, const float* u, int64_t tokens, int64_t d, float* out);
 void dropout(const float* x, int64_t tokens, int64_t d, const Dropout& dropout, bool accumulate, float* out);
-void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* context,
-               float* lse);
-void attention_backward(const float* dcontext, const float* qkv, const float* context, const float* lse, Packed packed,
-                        int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
+void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout,
+               float* context, float* lse);
+void attention_backward(const float* dcontext, const float* qkv, const float* context, const float* lse,
+                        Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
 void mean_pool(const float* x, Packed packed, int64_t d, float* out);
 void mean_pool_backward(const float* dout, Packed packed, int64_t d, float* dx);
 

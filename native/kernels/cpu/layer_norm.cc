@@ -26,7 +26,8 @@ inline Moments moments(const float* y, int64_t d, float eps) {
   return {mean, 1.0f / __builtin_sqrtf(squares / (float)d + eps)};
 }
 
-inline void normalize(const float* y, Moments m, int64_t d, const float* gamma, const float* beta, float* out) {
+inline void normalize(const float* y, Moments m, int64_t d, const float* gamma, const float* beta,
+                      float* out) {
   const int64_t whole = d & ~(int64_t)15;
   for (int64_t j = 0; j < whole; j += kLanes) {
     store(out + j, (load(y + j) - m.mean) * m.rstd * load(gamma + j) + load(beta + j));
@@ -89,8 +90,9 @@ void layer_norm_apply(const float* y, const float* mean, const float* rstd, int6
   for (int64_t t = 0; t < tokens; t++) normalize(y + t * d, {mean[t], rstd[t]}, d, gamma, beta, out + t * d);
 }
 
-void layer_norm_backward(const float* dout, const float* y, const float* mean, const float* rstd, int64_t tokens,
-                         int64_t d, const float* gamma, const Dropout& dropout, float* dy, float* dmasked) {
+void layer_norm_backward(const float* dout, const float* y, const float* mean, const float* rstd,
+                         int64_t tokens, int64_t d, const float* gamma, const Dropout& dropout, float* dy,
+                         float* dmasked) {
   const int64_t whole = d & ~(int64_t)15;
 #pragma omp parallel
   {

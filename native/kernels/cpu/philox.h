@@ -27,9 +27,10 @@ static inline LongVec multiply_low(LongVec a, uint32_t factor) {
 #endif
 }
 
-/// Sixteen Philox4x32-10 draws (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): lane l has the
-/// counter {c0[l], c1, c2, c3}.
-static inline void philox(WordVec c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t key0, uint32_t key1, WordVec out[4]) {
+/// Sixteen Philox4x32-10 draws (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): lane l
+/// has the counter {c0[l], c1, c2, c3}.
+static inline void philox(WordVec c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t key0, uint32_t key1,
+                          WordVec out[4]) {
   constexpr uint32_t kM0 = 0xD2511F53u, kM1 = 0xCD9E8D57u;
   WordVec x0 = c0, x1 = WordVec{} + c1, x2 = WordVec{} + c2, x3 = WordVec{} + c3;
   for (int round = 0; round < 10; round++) {

@@ -1,8 +1,8 @@
 #pragma once
 
-// Sixteen-lane vectors in GCC/Clang vector extensions: one source for every instruction set. This header is compiled
-// once per instruction set and must not include ATen or standard templates: an inline function that two of those
-// compilations share would be merged by the linker, perhaps into the one the processor lacks.
+// Sixteen-lane vectors in GCC/Clang vector extensions: one source for every instruction set. This header is
+// compiled once per instruction set and must not include ATen or standard templates: an inline function that
+// two of those compilations share would be merged by the linker, perhaps into the one the processor lacks.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -49,7 +49,8 @@ static inline float maximum(Vec v) {
 /// e^x to about 1 ulp. Below -87 the result is 0 (flushed), above 88 it saturates.
 static inline Vec exp(Vec x) {
   const Vec clamped = x < -87.0f ? splat(-87.0f) : (x > 88.0f ? splat(88.0f) : x);
-  const Vec shifted = clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest whole number
+  const Vec shifted =
+      clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23 rounds to the nearest whole number
   const Vec n = shifted - 12582912.0f;
   const Vec r = (clamped - n * 0.693145751953125f) - n * 1.428606765330187e-6f;
   Vec p = splat(1.0f / 5040);

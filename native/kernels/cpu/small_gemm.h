@@ -13,8 +13,8 @@ struct Strided {
 
 /// C[ROWS, 16 * VECS] (+)= A * B with the accumulators in registers.
 template <int ROWS, int VECS>
-static inline void product_block(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t k_size,
-                                 bool accumulate) {
+static inline void product_block(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row,
+                                 int64_t k_size, bool accumulate) {
   Vec acc[ROWS][VECS];
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < VECS; v++) acc[m][v] = accumulate ? load(c + m * c_row + v * kLanes) : Vec{};
@@ -37,14 +37,16 @@ constexpr int kBlockRows = 2;
 #endif
 
 template <int VECS>
-static inline void product_columns(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t m_size,
-                                   int64_t k_size, bool accumulate) {
+static inline void product_columns(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row,
+                                   int64_t m_size, int64_t k_size, bool accumulate) {
   int64_t m = 0;
   for (; m + kBlockRows <= m_size; m += kBlockRows) {
-    product_block<kBlockRows, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, k_size, accumulate);
+    product_block<kBlockRows, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row,
+                                    k_size, accumulate);
   }
   for (; m < m_size; m++) {
-    product_block<1, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, k_size, accumulate);
+    product_block<1, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, k_size,
+                           accumulate);
   }
 }
 

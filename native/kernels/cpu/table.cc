@@ -9,8 +9,17 @@ namespace peft::cpu::PEFT_KERNEL_NS {
 
 extern const CpuKernels kKernels;
 const CpuKernels kKernels = {
-    PEFT_NAME(PEFT_KERNEL_NS), embed,   residual_layer_norm, layer_norm_apply,   layer_norm_backward, bias_gelu,
-    gelu_backward,             dropout, attention,           attention_backward,  mean_pool,
+    PEFT_NAME(PEFT_KERNEL_NS),
+    embed,
+    residual_layer_norm,
+    layer_norm_apply,
+    layer_norm_backward,
+    bias_gelu,
+    gelu_backward,
+    dropout,
+    attention,
+    attention_backward,
+    mean_pool,
     mean_pool_backward,
 };
 

@@ -22,24 +22,27 @@ struct CpuKernels {
                 const Dropout& dropout, float* out);
   /// y = dropout(y + bias) + residual, in place; out = layer_norm(y); keeps mean and 1/std of every row.
   void (*residual_layer_norm)(float* y, const float* bias, const float* residual, int64_t tokens, int64_t d,
-                              const float* gamma, const float* beta, float eps, const Dropout& dropout, float* out,
-                              float* mean, float* rstd);
+                              const float* gamma, const float* beta, float eps, const Dropout& dropout,
+                              float* out, float* mean, float* rstd);
   /// out = layer_norm(y) from kept statistics.
   void (*layer_norm_apply)(const float* y, const float* mean, const float* rstd, int64_t tokens, int64_t d,
                            const float* gamma, const float* beta, float* out);
-  /// dy = gradient of layer_norm with respect to y; dmasked = the same through the dropout before the residual
-  /// (null where that is not wanted). dout and dy may be the same buffer.
-  void (*layer_norm_backward)(const float* dout, const float* y, const float* mean, const float* rstd, int64_t tokens,
-                              int64_t d, const float* gamma, const Dropout& dropout, float* dy, float* dmasked);
+  /// dy = gradient of layer_norm with respect to y; dmasked = the same through the dropout before the
+  /// residual (null where that is not wanted). dout and dy may be the same buffer.
+  void (*layer_norm_backward)(const float* dout, const float* y, const float* mean, const float* rstd,
+                              int64_t tokens, int64_t d, const float* gamma, const Dropout& dropout,
+                              float* dy, float* dmasked);
   /// u += bias in place; out = gelu(u).
   void (*bias_gelu)(float* u, const float* bias, int64_t tokens, int64_t d, float* out);
   /// dout *= gelu'(u) in place; with `out`, also out = gelu(u).
   void (*gelu_backward)(float* dout, const float* u, int64_t tokens, int64_t d, float* out);
   /// out = x * keep / (1 - rate); adds to out if `accumulate`.
-  void (*dropout)(const float* x, int64_t tokens, int64_t d, const Dropout& dropout, bool accumulate, float* out);
-  /// context = softmax(q k' / sqrt(head size)) v for each sequence and head; qkv is [T, 3 * d]; lse is [T, heads].
-  void (*attention)(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* context,
-                    float* lse);
+  void (*dropout)(const float* x, int64_t tokens, int64_t d, const Dropout& dropout, bool accumulate,
+                  float* out);
+  /// context = softmax(q k' / sqrt(head size)) v for each sequence and head; qkv is [T, 3 * d]; lse is [T,
+  /// heads].
+  void (*attention)(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout,
+                    float* context, float* lse);
   void (*attention_backward)(const float* dcontext, const float* qkv, const float* context, const float* lse,
                              Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
   /// out[s] = mean of the rows of sequence s.

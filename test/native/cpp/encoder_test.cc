@@ -1,0 +1,243 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "check.h"
+#include "core/safetensors.h"
+#include "oracle.h"
+
+namespace peft::test {
+namespace {
+
+const std::vector<std::string> kQkv = {"attention.self.query", "attention.self.key", "attention.self.value"};
+const std::vector<std::string> kAll = {"attention.self.query",   "attention.self.key", "attention.self.value",
+                                       "attention.output.dense", "intermediate.dense", "output.dense"};
+const std::vector<int32_t> kLengths = {5, 17, 1, 80, 33, 2, 24, 24, 49, 7};
+
+struct Setup {
+  ModelShape shape;
+  AdapterSpec spec;
+  Weights bert, adapter;
+  Pooling pooling = Pooling::kMean;
+  PairBatch batch;
+
+  Setup(const ModelShape& s, AdapterSpec a)
+      : shape(s),
+        spec(std::move(a)),
+        bert(random_bert(s)),
+        adapter(random_adapter(spec, s)),
+        batch(some_pairs(s, kLengths)) {}
+
+  std::unique_ptr<Session> session() const {
+    const TemporaryFile model("model.safetensors"), lora("adapter.safetensors");
+    write_safetensors(model.path(), bert);
+    write_safetensors(lora.path(), adapter);
+    auto session = std::make_unique<Session>(SessionOptions{model.path(), shape, pooling, "cpu", 0});
+    session->load_adapter(lora.path(), spec);
+    return session;
+  }
+
+  OracleResult oracle(bool training, const PassOptions& pass) const {
+    return run_oracle(shape, bert, spec, adapter, pooling, batch, training, pass);
+  }
+};
+
+at::Tensor as_tensor(const std::vector<float>& v) { return at::tensor(v); }
+
+/// Loss to 1e-6, every gradient to 1e-4 of its largest entry: fp32 sums in another order.
+void check_gradients(const Setup& setup, const PassOptions& pass, const std::string& what) {
+  const OracleResult expected = setup.oracle(true, pass);
+  std::map<std::string, std::vector<float>> gradients;
+  const double loss = setup.session()->gradients(setup.batch, pass, gradients);
+  check(std::abs(loss - expected.loss) < 1e-6,
+        what + ": loss " + std::to_string(loss) + " against " + std::to_string(expected.loss));
+  check(gradients.size() == expected.gradients.size(), what + ": number of gradients");
+  for (const auto& [key, gradient] : expected.gradients) {
+    check_close(as_tensor(gradients.at(key)), gradient.flatten(), 1e-7, 1e-4, what + ": " + key);
+  }
+}
+
+Setup with_dropout(AdapterSpec spec) {
+  ModelShape shape = tiny_shape();
+  shape.hidden_dropout = 0.1;
+  shape.attention_dropout = 0.2;
+  return Setup(shape, std::move(spec));
+}
+
+constexpr PassOptions kPass = {42, 3, 1000};
+
+}  // namespace
+
+PEFT_TEST(embeddings_match_the_oracle) {
+  for (const Pooling pooling : {Pooling::kMean, Pooling::kCls}) {
+    Setup setup(tiny_shape(), spec_for(tiny_shape(), kQkv, 4, 2.0, 0));
+    setup.pooling = pooling;
+    const at::Tensor expected = setup.oracle(false, kPass).embeddings;
+    const auto session = setup.session();
+    for (const int64_t tokens : {1, 60, 100000}) {
+      check_close(as_tensor(session->encode(setup.batch.tokens, true, true, tokens)).view_as(expected),
+                  expected, 1e-6, 1e-6, "embeddings");
+    }
+    Setup base = setup;
+    for (auto& [key, value] : base.adapter) value.zero_();
+    check_close(as_tensor(session->encode(setup.batch.tokens, false, true, 100)).view_as(expected),
+                base.oracle(false, kPass).embeddings, 1e-6, 1e-6, "base embeddings");
+  }
+}
+
+PEFT_TEST(gradients_match_autograd_for_every_target_set) {
+  check_gradients(Setup(tiny_shape(), spec_for(tiny_shape(), kQkv, 4, 2.0, 0)), kPass, "query, key, value");
+  check_gradients(Setup(tiny_shape(), spec_for(tiny_shape(), kAll, 3, 0.7, 0)), kPass, "all linear");
+  for (const std::string& one : kAll)
+    check_gradients(Setup(tiny_shape(), spec_for(tiny_shape(), {one}, 2, 1.5, 0)), kPass, one);
+}
+
+PEFT_TEST(gradients_match_autograd_for_single_layers) {
+  for (const std::string& module : {std::string("attention.self.key"), std::string("attention.output.dense"),
+                                    std::string("intermediate.dense"), std::string("output.dense")}) {
+    for (int64_t layer = 0; layer < 3; layer++) {
+      AdapterSpec spec;
+      spec.modules.push_back({"encoder.layer." + std::to_string(layer) + "." + module, 4, 2.0});
+      check_gradients(Setup(tiny_shape(), spec), kPass, module + " of layer " + std::to_string(layer));
+      check_gradients(with_dropout(spec), {1, 0, 50},
+                      module + " of layer " + std::to_string(layer) + " with dropout");
+    }
+  }
+}
+
+PEFT_TEST(gradients_match_autograd_with_dropout) {
+  check_gradients(with_dropout(spec_for(tiny_shape(), kQkv, 4, 2.0, 0)), kPass, "dropout of the model");
+  check_gradients(with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.3)), kPass,
+                  "dropout of model and adapter");
+  check_gradients(Setup(tiny_shape(), spec_for(tiny_shape(), kAll, 4, 2.0, 0.3)), kPass,
+                  "dropout of the adapter");
+}
+
+PEFT_TEST(gradients_match_autograd_with_cls_pooling) {
+  Setup setup = with_dropout(spec_for(tiny_shape(), kQkv, 4, 2.0, 0));
+  setup.pooling = Pooling::kCls;
+  check_gradients(setup, kPass, "cls pooling");
+}
+
+PEFT_TEST(micro_batches_change_nothing_but_rounding) {
+  const Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.1));
+  for (const int64_t tokens : {1, 50, 100, 150})
+    check_gradients(setup, {9, 8, tokens}, "micro-batches of " + std::to_string(tokens));
+}
+
+PEFT_TEST(gradients_match_finite_differences) {
+  const Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 2, 1.0, 0.2));
+  std::map<std::string, std::vector<float>> gradients, unused;
+  setup.session()->gradients(setup.batch, kPass, gradients);
+  at::manual_seed(3);
+  for (int trial = 0; trial < 4; trial++) {
+    // Along a random direction: d loss = gradient . direction * 2h, with the same masks on both sides.
+    Setup plus = setup, minus = setup;
+    double expected = 0;
+    const double h = 1e-3;
+    for (const auto& [key, value] : setup.adapter) {
+      const at::Tensor direction = at::randn_like(value);
+      plus.adapter[key] = value + h * direction;
+      minus.adapter[key] = value - h * direction;
+      expected += (as_tensor(gradients.at(key)) * direction.flatten()).sum(at::kDouble).item<double>();
+    }
+    const double slope = (plus.session()->gradients(setup.batch, kPass, unused) -
+                          minus.session()->gradients(setup.batch, kPass, unused)) /
+                         (2 * h);
+    // The loss in fp32 carries about 1e-7, which a step of 1e-3 turns into 1e-4; the curvature adds a little.
+    check(std::abs(slope - expected) < 1e-3 + 0.01 * std::abs(expected),
+          "slope " + std::to_string(slope) + " against " + std::to_string(expected));
+  }
+}
+
+PEFT_TEST(steps_repeat_to_the_bit) {
+  const Setup setup = with_dropout(spec_for(tiny_shape(), kQkv, 4, 2.0, 0.1));
+  std::map<std::string, std::vector<float>> first;
+  for (int run = 0; run < 3; run++) {
+    const auto session = setup.session();
+    for (uint32_t step = 0; step < 5; step++) session->step(setup.batch, {{7, step, 90}, {}, 1.0});
+    const auto weights = session->adapter_weights();
+    if (run == 0) first = weights;
+    check(weights == first, "weights after five steps, run " + std::to_string(run));
+  }
+}
+
+PEFT_TEST(adam_and_clipping_match_the_formulas) {
+  const Setup setup(tiny_shape(), spec_for(tiny_shape(), kQkv, 4, 2.0, 0));
+  const auto session = setup.session();
+  AdamOptions adam;
+  adam.learning_rate = 1e-3;
+  adam.weight_decay = 0.1;
+  std::map<std::string, at::Tensor> p, m, v;
+  for (const auto& [key, value] : setup.adapter) {
+    p[key] = value.flatten().to(at::kDouble);
+    m[key] = v[key] = at::zeros_like(p[key]);
+  }
+  for (uint32_t step = 0; step < 3; step++) {
+    std::map<std::string, std::vector<float>> gradients;
+    session->gradients(setup.batch, {0, step, 1000}, gradients);
+    double squares = 0;
+    for (const auto& [key, g] : gradients)
+      squares += as_tensor(g).to(at::kDouble).square().sum().item<double>();
+    const double norm = std::sqrt(squares), clip = norm > 0.01 ? 0.01 / (norm + 1e-6) : 1;
+    const StepResult result = session->step(setup.batch, {{0, step, 1000}, adam, 0.01});
+    check(std::abs(result.grad_norm - norm) < 1e-6 * norm, "gradient norm");
+    const double c1 = 1 - std::pow(0.9, step + 1), c2 = 1 - std::pow(0.999, step + 1);
+    for (auto& [key, value] : p) {
+      const at::Tensor g = as_tensor(gradients.at(key)).to(at::kDouble) * clip;
+      m[key] = 0.9 * m[key] + 0.1 * g;
+      v[key] = 0.999 * v[key] + 0.001 * g * g;
+      value = value * (1 - 1e-3 * 0.1) - 1e-3 * (m[key] / c1) / ((v[key] / c2).sqrt() + 1e-8);
+    }
+  }
+  for (const auto& [key, value] : session->adapter_weights())
+    check_close(as_tensor(value), p.at(key), 1e-6, 1e-6, key);
+}
+
+PEFT_TEST(fresh_adapters_start_as_nothing) {
+  Setup setup(tiny_shape(), spec_for(tiny_shape(), kAll, 8, 2.0, 0));
+  const auto session = setup.session();
+  session->create_adapter(setup.spec, 42);
+  check(session->encode(setup.batch.tokens, true, true, 100) ==
+            session->encode(setup.batch.tokens, false, true, 100),
+        "B = 0 changes nothing");
+  for (const auto& [key, value] : session->adapter_weights()) {
+    const at::Tensor t = as_tensor(value);
+    if (key.find("lora_B") != std::string::npos) {
+      check(t.abs().max().item<float>() == 0, key + " is zero");
+    } else {
+      const double bound = 1 / std::sqrt(static_cast<double>(t.numel()) / 8);
+      check(t.abs().max().item<double>() <= bound && t.abs().max().item<double>() > 0.9 * bound,
+            key + " fills its range");
+      check(std::abs(t.mean().item<double>()) < 0.15 * bound, key + " is centred");
+    }
+  }
+}
+
+PEFT_TEST(bad_batches_and_modules_are_refused) {
+  Setup setup(tiny_shape(), spec_for(tiny_shape(), kQkv, 4, 2.0, 0));
+  const auto session = setup.session();
+  const auto encode = [&](std::vector<int32_t> ids, std::vector<int32_t> offsets) {
+    session->encode({std::move(ids), std::move(offsets)}, true, true, 100);
+  };
+  check_error([&] { encode({1, 2}, {0, 1}); }, "USAGE", "cuSeqlens");
+  check_error([&] { encode({1, 2}, {0, 2, 1, 2}); }, "USAGE", "text 1 has -1 tokens");
+  check_error([&] { encode({1, 101}, {0, 2}); }, "USAGE", "token id 101");
+  check_error([&] { encode(std::vector<int32_t>(81, 1), {0, 81}); }, "USAGE", "81 tokens");
+  check_error([&] { session->step({{{1, 2}, {0, 1, 2}}, {1, 0}}, {}); }, "USAGE", "two texts a label");
+  check_error(
+      [&] {
+        session->create_adapter({{{"encoder.layer.3.output.dense", 4, 1.0}}, 0}, 1);
+      },
+      "ADAPTER_UNSUPPORTED", "encoder.layer.3");
+  check_error(
+      [&] {
+        session->create_adapter({{{"embeddings.word_embeddings", 4, 1.0}}, 0}, 1);
+      },
+      "ADAPTER_UNSUPPORTED", "word_embeddings");
+  session->remove_adapter();
+  check_error([&] { session->step(setup.batch, {{0, 0, 10}, {}, 0}); }, "USAGE", "adapter");
+  check(session->encode({{}, {0}}, true, true, 100).empty(), "no texts give no rows");
+}
+
+}  // namespace peft::test
