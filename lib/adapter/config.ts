@@ -1,0 +1,123 @@
+import { PeftTrainError } from "../errors.js";
+import { isObject, type JsonObject } from "../model/json-file.js";
+import type { AdapterSpec } from "../native/types.js";
+import type { LoraConfig } from "./lora-config.js";
+import { storedTargets } from "./targets.js";
+import { refuseVariants } from "./variants.js";
+
+/** A parsed adapter_config.json. */
+export interface AdapterConfig {
+  lora: LoraConfig;
+  baseModel: string | null;
+  /** The file as read, unknown keys included. */
+  raw: JsonObject;
+  /** Keys that no PEFT release up to 0.21 writes; they are ignored, and worth a word to the user. */
+  unknownKeys: string[];
+}
+
+/**
+ * Reads what PEFT's LoraConfig.save_pretrained writes; absent keys take PEFT's defaults (alpha 8, not the article's 16).
+ * @param file Path of the adapter_config.json, for messages.
+ * @throws ADAPTER_UNSUPPORTED naming the option that would change the maths, MODEL_CORRUPT for a value of a wrong type.
+ */
+export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig {
+  const unknownKeys = refuseVariants(raw, file);
+  const fail = (key: string, expected: string): PeftTrainError =>
+    new PeftTrainError(
+      "MODEL_CORRUPT",
+      `${file}: expected ${key} to be ${expected}, found ${JSON.stringify(raw[key])}`,
+    );
+  const number = (
+    key: string,
+    fallback: number,
+    ok: (value: number) => boolean,
+    expected: string,
+  ): number => {
+    const value = raw[key] ?? fallback;
+    if (typeof value !== "number" || !ok(value)) throw fail(key, expected);
+    return value;
+  };
+  const names = (key: string): readonly string[] | string | null => {
+    const value = raw[key] ?? null;
+    if (value === null || typeof value === "string") return value;
+    if (Array.isArray(value) && value.every((name) => typeof name === "string")) return value;
+    throw fail(key, "a string or a list of strings");
+  };
+  const pattern = (key: string, ok: (value: number) => boolean): Record<string, number> => {
+    const value = raw[key] ?? {};
+    if (!isObject(value) || !Object.values(value).every((v) => typeof v === "number" && ok(v))) {
+      throw fail(key, "an object of numbers above 0");
+    }
+    return value as Record<string, number>;
+  };
+  const layers = raw.layers_to_transform ?? null;
+  if (!(layers === null || isLayer(layers) || (Array.isArray(layers) && layers.every(isLayer)))) {
+    throw fail("layers_to_transform", "a layer number or a list of them");
+  }
+  if (raw.use_rslora !== undefined && raw.use_rslora !== null && typeof raw.use_rslora !== "boolean") {
+    throw fail("use_rslora", "true or false");
+  }
+  const lora: LoraConfig = {
+    r: number("r", 8, isRank, "a whole number above 0"),
+    loraAlpha: number("lora_alpha", 8, isPositive, "a number above 0"),
+    loraDropout: number("lora_dropout", 0, (rate) => rate >= 0 && rate < 1, "at least 0 and below 1"),
+    // PEFT's own default for BERT (TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
+    targetModules: names("target_modules") ?? ["query", "value"],
+    excludeModules: names("exclude_modules"),
+    rankPattern: pattern("rank_pattern", isRank),
+    alphaPattern: pattern("alpha_pattern", isPositive),
+    useRslora: raw.use_rslora === true,
+    layersToTransform: layers as LoraConfig["layersToTransform"],
+    layersPattern: names("layers_pattern"),
+  };
+  const baseModel = raw.base_model_name_or_path ?? null;
+  return { lora, baseModel: typeof baseModel === "string" ? baseModel : null, raw, unknownKeys };
+}
+
+/**
+ * Text of an adapter_config.json: the keys of PEFT 0.13, which every later release reads too, sorted, two spaces of
+ * indent and no newline at the end, as PEFT writes it. The same options give the same bytes.
+ */
+export function formatAdapterConfig(config: LoraConfig, spec: AdapterSpec, baseModel: string): string {
+  const fields: JsonObject = {
+    alpha_pattern: config.alphaPattern,
+    auto_mapping: null,
+    base_model_name_or_path: baseModel,
+    bias: "none",
+    // Only since PEFT 0.14, so left out where it says nothing.
+    ...(config.excludeModules === null ? {} : { exclude_modules: config.excludeModules }),
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    layer_replication: null,
+    layers_pattern: config.layersPattern,
+    layers_to_transform: config.layersToTransform,
+    loftq_config: {},
+    lora_alpha: config.loraAlpha,
+    lora_dropout: config.loraDropout,
+    megatron_config: null,
+    megatron_core: "megatron.core",
+    modules_to_save: null,
+    peft_type: "LORA",
+    r: config.r,
+    rank_pattern: config.rankPattern,
+    revision: null,
+    target_modules: storedTargets(config, spec),
+    task_type: "FEATURE_EXTRACTION",
+    use_dora: false,
+    use_rslora: config.useRslora,
+  };
+  return JSON.stringify(fields, null, 2);
+}
+
+function isRank(value: number): boolean {
+  return Number.isInteger(value) && value > 0 && value <= 65536;
+}
+
+function isPositive(value: number): boolean {
+  return Number.isFinite(value) && value > 0;
+}
+
+function isLayer(value: unknown): boolean {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0;
+}

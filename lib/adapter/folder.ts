@@ -1,0 +1,138 @@
+import { readdir, readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { fileError } from "../data/file-error.js";
+import { PeftTrainError } from "../errors.js";
+import { fingerprint } from "../model/fingerprint.js";
+import type { ModelFolder } from "../model/folder.js";
+import { readJsonObject } from "../model/json-file.js";
+import { readSafetensorsHeader } from "../model/safetensors-header.js";
+import type { AdapterSpec } from "../native/types.js";
+import { parseAdapterConfig } from "./config.js";
+import { writeDurably } from "./durable.js";
+import type { LoraConfig } from "./lora-config.js";
+import { type AdapterRecord, formatRecord, RECORD_FILE, readRecord, requireSameBase } from "./record.js";
+import { resolveTargets } from "./targets.js";
+
+export const CONFIG_FILE = "adapter_config.json";
+export const WEIGHTS_FILE = "adapter_model.safetensors";
+/** Copied from the base model, so that the folder says how its texts were read. */
+export const TOKENIZER_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "vocab.txt",
+];
+
+export interface AdapterContent {
+  /** Writes adapter_model.safetensors to a path and syncs it. */
+  saveWeights: (file: string) => Promise<void>;
+  /** Text of adapter_config.json. */
+  config: string;
+  record: AdapterRecord;
+  model: ModelFolder;
+}
+
+/**
+ * Writes the files of an adapter into a folder that nobody reads yet, each synced.
+ * @returns Their names, peft_train.json last: the order in which they should become visible.
+ */
+export async function stageAdapter(folder: string, content: AdapterContent): Promise<string[]> {
+  const names: string[] = [];
+  for (const name of TOKENIZER_FILES) {
+    const source = path.join(content.model.path, name);
+    let bytes: Uint8Array;
+    try {
+      bytes = await readFile(source);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "ENOENT" && name !== "tokenizer.json") continue;
+      throw fileError(source, cause);
+    }
+    await writeDurably(path.join(folder, name), bytes);
+    names.push(name);
+  }
+  await writeDurably(path.join(folder, CONFIG_FILE), content.config);
+  await content.saveWeights(path.join(folder, WEIGHTS_FILE));
+  await writeDurably(path.join(folder, RECORD_FILE), formatRecord(content.record));
+  return [...names, CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE];
+}
+
+/** An adapter folder, checked against its base model but not loaded. */
+export interface AdapterFolder {
+  path: string;
+  weightsPath: string;
+  lora: LoraConfig;
+  spec: AdapterSpec;
+  /** Undefined for a folder that PEFT wrote. */
+  record: AdapterRecord | undefined;
+  warnings: string[];
+}
+
+/**
+ * Opens an adapter folder of ours or of PEFT, in either layout of tensor names, for `model`.
+ * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_UNSUPPORTED or ADAPTER_MISMATCH.
+ */
+export async function openAdapterFolder(folder: string, model: ModelFolder): Promise<AdapterFolder> {
+  await requireAdapterFolder(folder);
+  const configPath = path.join(folder, CONFIG_FILE);
+  const json = await readJsonObject(configPath);
+  if (json === undefined) {
+    throw new PeftTrainError(
+      "FILE_NOT_FOUND",
+      `expected an adapter folder, ${folder} has no ${CONFIG_FILE}`,
+      {
+        hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors.",
+      },
+    );
+  }
+  const { lora, unknownKeys } = parseAdapterConfig(json, configPath);
+  const weightsPath = path.join(folder, WEIGHTS_FILE);
+  await requireWeights(folder);
+  const tensors = await readSafetensorsHeader(weightsPath);
+  const record = await readRecord(path.join(folder, RECORD_FILE));
+  if (record !== undefined) requireSameBase(record, await fingerprint(model), folder, model.name);
+  // The article's script wrapped BertModel once more, so names in its patterns start with `model.` too.
+  const wrapped = tensors.size > 0 && [...tensors.keys()].every((key) => key.startsWith("base_model.model.model."));
+  const spec = resolveStored(lora, model, wrapped ? "model." : "", configPath);
+  const warnings = unknownKeys.map((key) => `${configPath}: ${key} is unknown and ignored`);
+  return { path: path.resolve(folder), weightsPath: path.resolve(weightsPath), lora, spec, record, warnings };
+}
+
+function resolveStored(lora: LoraConfig, model: ModelFolder, prefix: string, file: string): AdapterSpec {
+  try {
+    return resolveTargets(lora, model, prefix);
+  } catch (cause) {
+    if (!(cause instanceof PeftTrainError) || cause.code !== "USAGE") throw cause;
+    throw new PeftTrainError("ADAPTER_MISMATCH", `${file}: ${cause.message}`, {
+      hint: `The adapter may be for another base model than ${model.name}.`,
+      cause,
+    });
+  }
+}
+
+async function requireAdapterFolder(folder: string): Promise<void> {
+  try {
+    if ((await stat(folder)).isDirectory()) return;
+  } catch (cause) {
+    throw fileError(folder, cause);
+  }
+  throw new PeftTrainError("FILE_UNREADABLE", `expected an adapter folder, ${folder} is a file`, {
+    hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors.",
+  });
+}
+
+async function requireWeights(folder: string): Promise<void> {
+  const names = await readdir(folder);
+  if (names.includes(WEIGHTS_FILE)) return;
+  const pickled = names.includes("adapter_model.bin");
+  throw new PeftTrainError(
+    pickled ? "ADAPTER_UNSUPPORTED" : "FILE_NOT_FOUND",
+    pickled
+      ? `${folder} has adapter_model.bin and no ${WEIGHTS_FILE}; pickled weights can run code and are not read`
+      : `expected ${WEIGHTS_FILE} in ${folder}, found no such file`,
+    {
+      hint: pickled
+        ? "Convert it with PEFT: PeftModel.from_pretrained(...).save_pretrained(other)."
+        : "Copy it from the adapter's origin again.",
+    },
+  );
+}

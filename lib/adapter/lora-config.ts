@@ -1,0 +1,33 @@
+/** The part of PEFT's LoraConfig that decides where LoRA sits and how strong it is; names as PEFT's, in camel case. */
+export interface LoraConfig {
+  /** Rank, for modules that rankPattern does not name. */
+  r: number;
+  loraAlpha: number;
+  /** Rate of the dropout on x before A, while training. */
+  loraDropout: number;
+  /** Names (whole or last parts), or one string: a regular expression over whole names, or `all-linear`. */
+  targetModules: readonly string[] | string;
+  excludeModules: readonly string[] | string | null;
+  /** The first key that matches the end of a module's name gives its rank; keys may be regular expressions. */
+  rankPattern: Readonly<Record<string, number>>;
+  alphaPattern: Readonly<Record<string, number>>;
+  /** Scale alpha / sqrt(r) instead of alpha / r: https://arxiv.org/abs/2312.03732. */
+  useRslora: boolean;
+  /** Only these layers; with a list of targets only. */
+  layersToTransform: readonly number[] | number | null;
+  layersPattern: readonly string[] | string | null;
+}
+
+/** r 8, alpha 16, no dropout on query, key and value: the article's. */
+export const DEFAULT_LORA: LoraConfig = {
+  r: 8,
+  loraAlpha: 16,
+  loraDropout: 0,
+  targetModules: ["query", "key", "value"],
+  excludeModules: null,
+  rankPattern: {},
+  alphaPattern: {},
+  useRslora: false,
+  layersToTransform: null,
+  layersPattern: null,
+};

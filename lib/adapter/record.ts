@@ -1,0 +1,132 @@
+import { PeftTrainError } from "../errors.js";
+import type { Fingerprint } from "../model/fingerprint.js";
+import { type JsonObject, readJsonObject } from "../model/json-file.js";
+import type { Pooling } from "../native/types.js";
+
+/** peft_train.json: what an adapter needs beyond PEFT's own files to give the same embeddings again. */
+export interface AdapterRecord {
+  /** Version of peft-train that wrote it. */
+  version: string;
+  baseModel: string;
+  base: Fingerprint;
+  question1Prefix: string;
+  question2Prefix: string;
+  pooling: Pooling;
+  normalize: boolean;
+  /** Tokens of a text, [CLS] and [SEP] counted. */
+  maxLength: number;
+  /** Cosine from which a pair counts as the same, by accuracy on the evaluation set; null without one. */
+  threshold: number | null;
+  seed: number;
+  /** Optimiser steps done, and whole epochs. */
+  step: number;
+  epoch: number;
+  /** Options and figures of the run that wrote it: for people, never read back. */
+  training: JsonObject;
+}
+
+export const RECORD_FILE = "peft_train.json";
+const FORMAT = 1;
+
+export function formatRecord(record: AdapterRecord): string {
+  const fields = {
+    format: FORMAT,
+    peft_train_version: record.version,
+    base_model: record.baseModel,
+    base_weights_sha256: record.base.weights,
+    tokenizer_sha256: record.base.tokenizer,
+    question1_prefix: record.question1Prefix,
+    question2_prefix: record.question2Prefix,
+    pooling: record.pooling,
+    normalize: record.normalize,
+    max_length: record.maxLength,
+    threshold: record.threshold,
+    seed: record.seed,
+    step: record.step,
+    epoch: record.epoch,
+    training: record.training,
+  };
+  return `${JSON.stringify(fields, null, 2)}\n`;
+}
+
+/**
+ * Reads a peft_train.json; undefined where there is none, as in a folder that PEFT wrote.
+ * @throws MODEL_CORRUPT, or ADAPTER_UNSUPPORTED for the file of a newer version.
+ */
+export async function readRecord(file: string): Promise<AdapterRecord | undefined> {
+  const json = await readJsonObject(file);
+  if (json === undefined) return undefined;
+  if (json.format !== FORMAT) {
+    throw new PeftTrainError(
+      "ADAPTER_UNSUPPORTED",
+      `${file}: expected format ${FORMAT}, found ${JSON.stringify(json.format ?? null)}`,
+      { hint: "It was written by another version of peft-train: update this one." },
+    );
+  }
+  const field = <T>(key: string, expected: string, ok: (value: unknown) => value is T): T => {
+    const value = json[key];
+    if (ok(value)) return value;
+    throw new PeftTrainError(
+      "MODEL_CORRUPT",
+      `${file}: expected ${key} to be ${expected}, found ${JSON.stringify(value ?? null)}`,
+    );
+  };
+  const text = (key: string): string => field(key, "a string", isString);
+  const count = (key: string): number => field(key, "a whole number", isCount);
+  return {
+    version: text("peft_train_version"),
+    baseModel: text("base_model"),
+    base: { weights: text("base_weights_sha256"), tokenizer: text("tokenizer_sha256") },
+    question1Prefix: text("question1_prefix"),
+    question2Prefix: text("question2_prefix"),
+    pooling: field("pooling", '"mean" or "cls"', isPooling),
+    normalize: field("normalize", "true or false", isBoolean),
+    maxLength: count("max_length"),
+    threshold: field("threshold", "a number or null", isThreshold),
+    seed: count("seed"),
+    step: count("step"),
+    epoch: count("epoch"),
+    training: {},
+  };
+}
+
+/** @throws ADAPTER_MISMATCH when the adapter was trained on other weights or with another tokenizer. */
+export function requireSameBase(
+  record: AdapterRecord,
+  found: Fingerprint,
+  adapter: string,
+  model: string,
+): void {
+  for (const [what, expected, actual] of [
+    ["weights", record.base.weights, found.weights],
+    ["tokenizer", record.base.tokenizer, found.tokenizer],
+  ] as const) {
+    if (expected === actual) continue;
+    throw new PeftTrainError(
+      "ADAPTER_MISMATCH",
+      `${adapter} was trained on ${record.baseModel}, whose ${what} have SHA-256 ${expected}; ` +
+        `those of ${model} have ${actual}`,
+      { hint: `Give the base model that it was trained on as --model_name_or_path (${record.baseModel}).` },
+    );
+  }
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === "string";
+}
+
+function isBoolean(value: unknown): value is boolean {
+  return typeof value === "boolean";
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isPooling(value: unknown): value is Pooling {
+  return value === "mean" || value === "cls";
+}
+
+function isThreshold(value: unknown): value is number | null {
+  return value === null || (typeof value === "number" && Number.isFinite(value));
+}

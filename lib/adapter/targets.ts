@@ -1,0 +1,139 @@
+import { PeftTrainError } from "../errors.js";
+import type { AdapterSpec, LoraModule, ModelShape } from "../native/types.js";
+import type { LoraConfig } from "./lora-config.js";
+import { bertModules, type ModuleKind } from "./modules.js";
+import { fullMatch, suffixMatch, translatePythonRegex } from "./python-regex.js";
+
+export interface TargetModel {
+  shape: ModelShape;
+  hasPooler: boolean;
+}
+
+/**
+ * Finds the modules that LoRA wraps, with rank and scale of each, exactly as PEFT does (tuners_utils.py,
+ * check_target_module_exists; lora/model.py).
+ * @param prefix What comes before BertModel's names where PEFT wrapped a module around it, such as `model.`.
+ * @throws ADAPTER_UNSUPPORTED when a target cannot carry LoRA here, USAGE when nothing matches.
+ */
+export function resolveTargets(config: LoraConfig, model: TargetModel, prefix = ""): AdapterSpec {
+  const modules = bertModules(model.shape, model.hasPooler);
+  const targeted = targetPredicate(config, modules, prefix);
+  const excluded = namePredicate(config.excludeModules ?? []);
+  const ranks = patterns(config.rankPattern);
+  const alphas = patterns(config.alphaPattern);
+  const found: LoraModule[] = [];
+  let excludedCount = 0;
+  for (const [name, kind] of modules) {
+    const fullName = prefix + name;
+    if (!targeted(fullName)) continue;
+    if (excluded(fullName)) {
+      excludedCount++;
+      continue;
+    }
+    if (kind !== "linear") throw notLinear(name, modules);
+    const rank = firstMatch(ranks, fullName) ?? config.r;
+    const alpha = firstMatch(alphas, fullName) ?? config.loraAlpha;
+    found.push({ name, rank, scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank });
+  }
+  if (found.length === 0) throw nothingMatches(config, modules, excludedCount);
+  return { modules: found, dropout: config.loraDropout };
+}
+
+/** What is written to adapter_config.json: `all-linear` as the names that it stands for, lists sorted. */
+export function storedTargets(config: LoraConfig, spec: AdapterSpec): readonly string[] | string {
+  if (isAllLinear(config.targetModules)) return spec.modules.map((module) => module.name).sort();
+  if (typeof config.targetModules === "string") return config.targetModules;
+  return [...new Set(config.targetModules)].sort();
+}
+
+type NamePredicate = (name: string) => boolean;
+
+function targetPredicate(
+  config: LoraConfig,
+  modules: Map<string, ModuleKind>,
+  prefix: string,
+): NamePredicate {
+  const { targetModules, layersToTransform, layersPattern } = config;
+  if (isAllLinear(targetModules)) {
+    const linear = new Set(
+      [...modules].filter(([, kind]) => kind === "linear").map(([name]) => prefix + name),
+    );
+    return (name) => linear.has(name);
+  }
+  const named = namePredicate(targetModules);
+  if (typeof targetModules === "string") {
+    if (layersToTransform !== null || layersPattern !== null) {
+      throw new PeftTrainError(
+        "USAGE",
+        "layers_to_transform and layers_pattern need a list of target modules, found a regular expression",
+        { hint: "Say which layers in the expression itself, or give a list of names." },
+      );
+    }
+    return named;
+  }
+  const layers = typeof layersToTransform === "number" ? [layersToTransform] : (layersToTransform ?? []);
+  if (layers.length === 0) return named;
+  const indexOf = layerIndex(typeof layersPattern === "string" ? [layersPattern] : (layersPattern ?? []));
+  return (name) => named(name) && layers.includes(indexOf(name));
+}
+
+/** A list matches whole names and last parts, a string whole names as a regular expression. */
+function namePredicate(names: readonly string[] | string): NamePredicate {
+  if (typeof names === "string") return fullMatch(names);
+  return (name) => names.some((target) => name === target || name.endsWith(`.${target}`));
+}
+
+/** Number of the layer that a name lies in, -1 where there is none. */
+function layerIndex(layersPattern: readonly string[]): (name: string) => number {
+  const sources =
+    layersPattern.length === 0
+      ? [".*?\\.[^.]*\\.(\\d+)\\."]
+      : layersPattern.map((pattern) => `(?:^|.*?\\.)(?:${translatePythonRegex(pattern)})\\.(\\d+)\\.`);
+  const regexes = sources.map((source) => new RegExp(`^${source}`));
+  return (name) => {
+    for (const regex of regexes) {
+      const match = regex.exec(name);
+      if (match !== null) return Number(match.at(-1));
+    }
+    return -1;
+  };
+}
+
+function patterns(values: Readonly<Record<string, number>>): [NamePredicate, number][] {
+  return Object.entries(values).map(([key, value]) => [suffixMatch(key), value]);
+}
+
+function firstMatch(candidates: [NamePredicate, number][], name: string): number | undefined {
+  return candidates.find(([matches]) => matches(name))?.[1];
+}
+
+function isAllLinear(targets: readonly string[] | string): boolean {
+  return typeof targets === "string" && targets.toLowerCase() === "all-linear";
+}
+
+function candidates(modules: Map<string, ModuleKind>): string {
+  const names = [...modules].filter(([, kind]) => kind === "linear").map(([name]) => name);
+  const short = new Set(names.map((name) => name.replace(/^encoder\.layer\.\d+\./, "")));
+  const last = names.filter((name) => name.startsWith("encoder.layer.")).at(-1) as string;
+  return `Candidates are ${[...short].join(", ")}, whole names such as ${last}, or all-linear.`;
+}
+
+function notLinear(name: string, modules: Map<string, ModuleKind>): PeftTrainError {
+  return new PeftTrainError("ADAPTER_UNSUPPORTED", `LoRA on "${name}": it is not a linear layer`, {
+    hint: candidates(modules),
+  });
+}
+
+function nothingMatches(
+  config: LoraConfig,
+  modules: Map<string, ModuleKind>,
+  excludedCount: number,
+): PeftTrainError {
+  const targets =
+    typeof config.targetModules === "string" ? config.targetModules : config.targetModules.join(",");
+  const message =
+    excludedCount > 0
+      ? `target modules ${targets}: all ${excludedCount} modules that match are excluded`
+      : `target modules ${targets}: no module of the model matches`;
+  return new PeftTrainError("USAGE", message, { hint: candidates(modules) });
+}

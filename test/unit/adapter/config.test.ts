@@ -1,0 +1,152 @@
+import { describe, expect, it } from "vitest";
+import { formatAdapterConfig, parseAdapterConfig } from "../../../lib/adapter/config.js";
+import { DEFAULT_LORA } from "../../../lib/adapter/lora-config.js";
+import { resolveTargets } from "../../../lib/adapter/targets.js";
+import { parseModelConfig } from "../../../lib/model/config.js";
+import { TINY_CONFIG } from "../../support/tiny-model.js";
+
+const parse = (changes: Record<string, unknown>) =>
+  parseAdapterConfig({ peft_type: "LORA", ...changes }, "a/adapter_config.json");
+const tiny = { shape: parseModelConfig(TINY_CONFIG, "config.json"), hasPooler: true };
+const format = (changes = {}) => {
+  const lora = { ...DEFAULT_LORA, ...changes };
+  return formatAdapterConfig(lora, resolveTargets(lora, tiny), "models/e5");
+};
+
+describe("reading adapter_config.json", () => {
+  it("takes PEFT's defaults, not the article's", () => {
+    expect(parse({}).lora).toEqual({
+      r: 8,
+      loraAlpha: 8,
+      loraDropout: 0,
+      targetModules: ["query", "value"],
+      excludeModules: null,
+      rankPattern: {},
+      alphaPattern: {},
+      useRslora: false,
+      layersToTransform: null,
+      layersPattern: null,
+    });
+  });
+
+  it("accepts everything that leaves the maths alone", () => {
+    const fields = {
+      auto_mapping: { base_model_class: "BertModel" },
+      bias: "none",
+      eva_config: { rho: 2 },
+      inference_mode: true,
+      init_lora_weights: "gaussian",
+      megatron_core: "megatron.core",
+      modules_to_save: [],
+      peft_version: "0.21.2",
+      qalora_group_size: 16,
+      task_type: "FEATURE_EXTRACTION",
+      use_dora: false,
+      velora_config: null,
+    };
+    expect(parse(fields).unknownKeys).toEqual([]);
+  });
+
+  for (const [changes, named] of [
+    [{ peft_type: "IA3" }, "IA3"],
+    [{ use_dora: true }, "use_dora"],
+    [{ bias: "lora_only" }, "bias"],
+    [{ bias: "all" }, "bias"],
+    [{ lora_bias: true }, "lora_bias"],
+    [{ modules_to_save: ["pooler"] }, "modules_to_save"],
+    [{ layer_replication: [[0, 2]] }, "layer_replication"],
+    [{ fan_in_fan_out: true }, "fan_in_fan_out"],
+    [{ trainable_token_indices: [1] }, "trainable_token_indices"],
+    [{ megatron_config: { a: 1 } }, "megatron_config"],
+    [{ target_parameters: ["w"] }, "target_parameters"],
+    [{ use_qalora: true }, "use_qalora"],
+    [{ kasa_config: { beta: 1 } }, "kasa_config"],
+    [{ init_lora_weights: "pissa" }, "pissa"],
+    [{ init_lora_weights: "pissa_niter_16" }, "pissa_niter_16"],
+    [{ init_lora_weights: "OLoRA" }, "OLoRA"],
+    [{ init_lora_weights: "corda" }, "corda"],
+    [{ init_lora_weights: "loftq" }, "loftq"],
+    [{ init_lora_weights: "lora_ga" }, "lora_ga"],
+  ] as const) {
+    it(`refuses ${JSON.stringify(changes)} by name`, () => {
+      expect(() => parse(changes)).toThrow(
+        expect.objectContaining({ code: "ADAPTER_UNSUPPORTED", message: expect.stringContaining(named) }),
+      );
+    });
+  }
+
+  for (const changes of [
+    { r: 0 },
+    { r: 1.5 },
+    { r: "8" },
+    { lora_alpha: 0 },
+    { lora_alpha: -1 },
+    { lora_dropout: 1 },
+    { target_modules: [1] },
+    { target_modules: {} },
+    { rank_pattern: { query: 0 } },
+    { alpha_pattern: ["query"] },
+    { layers_to_transform: "1" },
+    { layers_to_transform: [-1] },
+    { use_rslora: "yes" },
+  ]) {
+    it(`refuses ${JSON.stringify(changes)} as corrupt`, () => {
+      expect(() => parse(changes)).toThrow(expect.objectContaining({ code: "MODEL_CORRUPT" }));
+    });
+  }
+
+  it("keeps keys that nobody knows, and names those that say something", () => {
+    const { unknownKeys, raw } = parse({ from_the_future: 3, use_other: false });
+    expect(unknownKeys).toEqual(["from_the_future"]);
+    expect(raw).toMatchObject({ from_the_future: 3, use_other: false });
+  });
+});
+
+describe("writing adapter_config.json", () => {
+  it("gives the keys of PEFT 0.13, sorted, as these bytes", () => {
+    expect(format()).toBe(`{
+  "alpha_pattern": {},
+  "auto_mapping": null,
+  "base_model_name_or_path": "models/e5",
+  "bias": "none",
+  "fan_in_fan_out": false,
+  "inference_mode": true,
+  "init_lora_weights": true,
+  "layer_replication": null,
+  "layers_pattern": null,
+  "layers_to_transform": null,
+  "loftq_config": {},
+  "lora_alpha": 16,
+  "lora_dropout": 0,
+  "megatron_config": null,
+  "megatron_core": "megatron.core",
+  "modules_to_save": null,
+  "peft_type": "LORA",
+  "r": 8,
+  "rank_pattern": {},
+  "revision": null,
+  "target_modules": [
+    "key",
+    "query",
+    "value"
+  ],
+  "task_type": "FEATURE_EXTRACTION",
+  "use_dora": false,
+  "use_rslora": false
+}`);
+  });
+
+  it("is sorted whatever the options, and reads back as what was written", () => {
+    for (const changes of [
+      { targetModules: "all-linear", excludeModules: ["pooler.dense"], useRslora: true },
+      { targetModules: [".dense", "query"], layersToTransform: [1], layersPattern: "layer" },
+      { rankPattern: { query: 2 }, alphaPattern: { key: 3 }, loraDropout: 0.25, r: 4, loraAlpha: 7 },
+    ]) {
+      const lora = { ...DEFAULT_LORA, ...changes };
+      const json = JSON.parse(format(changes));
+      expect(Object.keys(json)).toEqual(Object.keys(json).sort());
+      const { modules } = resolveTargets(parseAdapterConfig(json, "x").lora, tiny);
+      expect(modules).toEqual(resolveTargets(lora, tiny).modules);
+    }
+  });
+});
