@@ -23,6 +23,8 @@ function why(code: string | undefined, cause: unknown): string {
   switch (code) {
     case "EISDIR":
       return "it is a folder";
+    case "EEXIST":
+      return "a file of that name is in the way";
     case "ENOTDIR":
       return "a part of its path is a file, not a folder";
     case "EACCES":

@@ -1,9 +1,8 @@
 import { createHash } from "node:crypto";
-import { stat } from "node:fs/promises";
 import { PeftTrainError } from "../errors.js";
 import { pairBatch, seedWords } from "./batch.js";
-import { type CsvRecord, place } from "./csv.js";
-import { fileError } from "./file-error.js";
+import { fileSize } from "./file-size.js";
+import { labelOf } from "./label.js";
 import { MT19937 } from "./mt19937.js";
 import { columnIndex, openTable } from "./table.js";
 import { TokenBuffer } from "./token-buffer.js";
@@ -144,26 +143,4 @@ function subset(dataset: PairDataset, indices: Int32Array): PairDataset {
     offsets: Float64Array.from(cuSeqlens),
     labels,
   };
-}
-
-function labelOf(file: string, record: CsvRecord, column: number, name: string): 0 | 1 {
-  const text = record.fields[column] as string;
-  // pandas writes 1.0 where a column once had gaps.
-  const match = /^\s*([01])(?:\.0*)?\s*$/.exec(text);
-  if (match === null) {
-    const shown = JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text);
-    throw new PeftTrainError(
-      "DATA_LABEL",
-      `${place(file, record)}: expected 0 or 1 in column ${name}, found ${shown}`,
-    );
-  }
-  return match[1] === "1" ? 1 : 0;
-}
-
-async function fileSize(file: string): Promise<number> {
-  try {
-    return (await stat(file)).size;
-  } catch (cause) {
-    throw fileError(file, cause);
-  }
 }

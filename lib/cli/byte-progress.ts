@@ -1,0 +1,42 @@
+import { Presets, SingleBar } from "cli-progress";
+
+const MIB = 1024 * 1024;
+
+/** Shows on stderr how much of a file has been read: a bar on a terminal, a line a quarter elsewhere. */
+export class ByteProgress {
+  private readonly bar: SingleBar | undefined;
+  private started = false;
+  private quarters = 0;
+
+  constructor(
+    private readonly title: string,
+    private readonly stream: NodeJS.WriteStream = process.stderr,
+  ) {
+    if (!stream.isTTY) return;
+    const format = `${title} {bar} {percentage} % | {read} of {size} MB | {eta_formatted} left`;
+    this.bar = new SingleBar(
+      { format, stream, hideCursor: true, clearOnComplete: true },
+      Presets.shades_classic,
+    );
+  }
+
+  /** @param bytesTotal 0 where it is not known, as for a pipe; then there is nothing to show. */
+  update(bytesRead: number, bytesTotal: number): void {
+    if (bytesTotal === 0) return;
+    if (this.bar === undefined) {
+      const quarters = Math.floor((4 * bytesRead) / bytesTotal);
+      if (quarters > this.quarters) this.stream.write(`${this.title}: ${25 * quarters} %\n`);
+      this.quarters = quarters;
+      return;
+    }
+    const payload = { read: (bytesRead / MIB).toFixed(1), size: (bytesTotal / MIB).toFixed(1) };
+    if (this.started) this.bar.update(bytesRead, payload);
+    else this.bar.start(bytesTotal, bytesRead, payload);
+    this.started = true;
+  }
+
+  /** Takes the bar away; safe to call twice. */
+  stop(): void {
+    this.bar?.stop();
+  }
+}

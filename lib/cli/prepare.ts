@@ -1,0 +1,126 @@
+import path from "node:path";
+import Table from "cli-table3";
+import type { CommandModule } from "yargs";
+import { ARTICLE_SPLIT, type PrepareResult, prepareSplit } from "../data/prepare.js";
+import { ByteProgress } from "./byte-progress.js";
+
+interface PrepareArguments {
+  input: string;
+  output_dir: string;
+  min_chars: number;
+  max_chars: number;
+  train_fraction: number;
+  seed: number;
+  force: boolean;
+}
+
+export const prepareCommand: CommandModule<object, PrepareArguments> = {
+  command: "prepare",
+  describe: "Cut raw Quora question pairs into train.csv and test.csv, as the article did",
+  builder: (yargs) =>
+    yargs
+      .option("input", {
+        type: "string",
+        demandOption: true,
+        requiresArg: true,
+        describe: "Raw pairs, .tsv or .csv, with the columns id, question1, question2 and is_duplicate",
+      })
+      .option("output_dir", {
+        alias: "output-dir",
+        type: "string",
+        demandOption: true,
+        requiresArg: true,
+        describe: "Folder for train.csv and test.csv",
+      })
+      .option("min_chars", {
+        alias: "min-chars",
+        type: "number",
+        requiresArg: true,
+        default: ARTICLE_SPLIT.minChars,
+        describe: "Both questions are longer than this, in characters",
+      })
+      .option("max_chars", {
+        alias: "max-chars",
+        type: "number",
+        requiresArg: true,
+        default: ARTICLE_SPLIT.maxChars,
+        describe: "Both questions are shorter than this, in characters",
+      })
+      .option("train_fraction", {
+        alias: "train-fraction",
+        type: "number",
+        requiresArg: true,
+        default: ARTICLE_SPLIT.trainFraction,
+        describe: "Share of the pairs that goes into train.csv",
+      })
+      .option("seed", {
+        type: "number",
+        requiresArg: true,
+        default: ARTICLE_SPLIT.seed,
+        describe: "Seed of numpy's RandomState, which draws the split",
+      })
+      .option("force", {
+        type: "boolean",
+        default: false,
+        describe: "Replace train.csv and test.csv that are there already",
+      })
+      .example("$0 prepare --input=quora_duplicate_questions.tsv --output_dir=quora", "The article's split"),
+  handler: runPrepare,
+};
+
+async function runPrepare(args: PrepareArguments): Promise<void> {
+  const progress = new ByteProgress(`Reading ${path.basename(args.input)}`);
+  const stop = new AbortController();
+  const interrupt = (): void => stop.abort();
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  try {
+    const result = await prepareSplit({
+      input: args.input,
+      outputDir: args.output_dir,
+      minChars: args.min_chars,
+      maxChars: args.max_chars,
+      trainFraction: args.train_fraction,
+      seed: args.seed,
+      force: args.force,
+      onProgress: (bytesRead, bytesTotal) => progress.update(bytesRead, bytesTotal),
+      signal: stop.signal,
+    });
+    progress.stop();
+    process.stdout.write(report(args, result));
+  } finally {
+    progress.stop();
+    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+  }
+}
+
+function report(args: PrepareArguments, result: PrepareResult): string {
+  const { train, test } = result;
+  const table = new Table({
+    head: ["Written", "Pairs", "Duplicates", "Share"],
+    colAligns: ["left", "right", "right", "right"],
+    style: { head: [], border: [] },
+  });
+  for (const part of [train, test]) {
+    const share = `${((100 * part.positives) / part.rows).toFixed(1)} %`;
+    table.push([part.path, number(part.rows), number(part.positives), share]);
+  }
+  const kept = train.rows + test.rows;
+  return [
+    `${number(result.rowsRead)} rows read, ${number(kept)} kept: both questions longer than ${args.min_chars} and ` +
+      `shorter than ${args.max_chars} characters (${number(result.tooShort)} too short, ${number(result.tooLong)} too long).`,
+    table.toString(),
+    "Next:",
+    `  npx peft-train --model_name_or_path=MODEL_FOLDER --dataset_name=${quoted(train.path)} \\`,
+    `    --eval_dataset_name=${quoted(test.path)} --max_length=70 --output_dir=adapter`,
+    "",
+  ].join("\n");
+}
+
+function number(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+/** A path as a shell takes it. */
+function quoted(file: string): string {
+  return /^[\w./-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`;
+}
