@@ -5,6 +5,7 @@ import path from "node:path";
 import Papa from "papaparse";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { epochOrder, pairBatch } from "../../../lib/data/batch.js";
+import { countRepeatedPairs, countSharedPairs } from "../../../lib/data/overlap.js";
 import { loadPairs, type PairDataset, type PairSource, splitPairs } from "../../../lib/data/pairs.js";
 import { Tokenizer } from "../../../lib/data/tokenizer.js";
 
@@ -282,5 +283,24 @@ describe("splitPairs", () => {
   test("one pair cannot be parted", async () => {
     const dataset = await load(`${HEADER}1,a,b,1\n`);
     expect(() => splitPairs(dataset, 0.5, 1)).toThrow(expect.objectContaining({ code: "DATA_EMPTY" }));
+  });
+});
+
+describe("overlap", () => {
+  test("counts pairs of the same ids, whatever their label", async () => {
+    const train = await load(`${HEADER}1,the book,a,1\n2,THE  BOOK,a,0\n3,a,the book,0\n4,the,book a,0\n`);
+    const other = await load(`${HEADER}9,the book,a,0\n8,garden,a,0\n7,the,book a,1\n9,the book,a,0\n`);
+    expect(countRepeatedPairs(train)).toBe(1);
+    expect(countRepeatedPairs(other)).toBe(1);
+    expect(countSharedPairs(train, other)).toBe(3);
+    expect(countSharedPairs(other, train)).toBe(3);
+  });
+
+  test("the parts of a split share nothing but repeats", async () => {
+    const dataset = await load(Papa.unparse([HEADER.trim().split(","), ...manyPairs(300)]));
+    expect(countRepeatedPairs(dataset)).toBe(0);
+    const { train, eval: evaluation } = splitPairs(dataset, 0.3, 5);
+    expect(countSharedPairs(train, evaluation)).toBe(0);
+    expect(countSharedPairs(dataset, evaluation)).toBe(evaluation.count);
   });
 });
