@@ -11,6 +11,9 @@ export function labelOf(file: string, record: CsvRecord, column: number, name: s
     throw new PeftTrainError(
       "DATA_LABEL",
       `${place(file, record)}: expected 0 or 1 in column ${name}, found ${shown}`,
+      {
+        hint: "1 stands for the same meaning, 0 for another.",
+      },
     );
   }
   return match[1] === "1" ? 1 : 0;

@@ -1,9 +1,9 @@
-/** The candidate that a mistyped `name` most likely meant, if any is near: at most a third of it differs. */
+/** The candidate that a mistyped `name` most likely meant: at most a third of it differs, or one begins the other. */
 export function nearest(name: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
-    const distance = editDistance(fold(name), fold(candidate));
+    const distance = begins(fold(name), fold(candidate)) ? 1 : editDistance(fold(name), fold(candidate));
     if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
@@ -14,6 +14,10 @@ export function nearest(name: string, candidates: readonly string[]): string | u
 
 function fold(name: string): string {
   return name.trim().toLowerCase().replaceAll("-", "_");
+}
+
+function begins(a: string, b: string): boolean {
+  return Math.min(a.length, b.length) >= 3 && a !== b && (a.startsWith(b) || b.startsWith(a));
 }
 
 /** Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */

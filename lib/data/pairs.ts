@@ -90,7 +90,9 @@ export async function loadPairs(
   }
   await flush();
   if (labels.length === 0) {
-    throw new PeftTrainError("DATA_EMPTY", `${source.path} has a header and no rows below it`);
+    throw new PeftTrainError("DATA_EMPTY", `${source.path} has a header and no rows below it`, {
+      hint: "Expected one pair a row.",
+    });
   }
   const { ids, offsets } = tokens.finish();
   return {
