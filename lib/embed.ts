@@ -1,0 +1,80 @@
+import type { NativeEncoder, TokenBatch } from "./native/types.js";
+
+/** Texts as packed token ids: text i is `ids[offsets[i] .. offsets[i + 1])`. */
+export interface PackedTexts {
+  ids: Int32Array;
+  offsets: ArrayLike<number>;
+}
+
+export interface EmbedOptions {
+  /** False gives the embeddings of the untouched base model. */
+  adapter: boolean;
+  normalize: boolean;
+  /** Most texts in one native call; by default as many as `TOKENS_A_CALL` holds. */
+  textsPerCall?: number;
+  /** Called after each native call with the number of texts done. */
+  onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Checked between native calls; true ends with `undefined`. */
+  stopped?: (() => boolean) | undefined;
+}
+
+/** Long enough that a call's own cost does not matter, short enough for Ctrl-C and a progress bar. */
+const TOKENS_A_CALL = 32_768;
+/** Tokens that run through the encoder together: what fits the caches matters more than the size of the products. */
+export const MICRO_BATCH_TOKENS = 4096;
+
+/**
+ * Embeds texts in order of length, so that what runs together is of one length, and returns the vectors in the order
+ * of the texts: [texts, hidden], or undefined when it was stopped.
+ */
+export async function embedTexts(
+  encoder: NativeEncoder,
+  texts: PackedTexts,
+  options: EmbedOptions,
+): Promise<Float32Array | undefined> {
+  const { offsets } = texts;
+  const total = offsets.length - 1;
+  const length = (i: number): number => (offsets[i + 1] as number) - (offsets[i] as number);
+  // The longest first: what needs the most memory fails at once, not after minutes.
+  const order = Int32Array.from({ length: total }, (_, i) => i).sort(
+    (a, b) => length(b) - length(a) || a - b,
+  );
+  let vectors: Float32Array | undefined;
+  let width = 0;
+  for (let start = 0; start < total; ) {
+    if (options.stopped?.()) return undefined;
+    let end = start;
+    for (let tokens = 0; end < total && end - start < (options.textsPerCall ?? total); end++) {
+      tokens += length(order[end] as number);
+      if (tokens > TOKENS_A_CALL && end > start) break;
+    }
+    const rows = await encoder.encode(gather(texts, order.subarray(start, end)), {
+      adapter: options.adapter,
+      normalize: options.normalize,
+      microBatchTokens: MICRO_BATCH_TOKENS,
+    });
+    if (vectors === undefined) {
+      width = rows.length / (end - start);
+      vectors = new Float32Array(total * width);
+    }
+    for (let i = start; i < end; i++) {
+      const row = rows.subarray((i - start) * width, (i - start + 1) * width);
+      vectors.set(row, (order[i] as number) * width);
+    }
+    start = end;
+    options.onProgress?.(start, total);
+  }
+  return vectors ?? new Float32Array(0);
+}
+
+function gather({ ids, offsets }: PackedTexts, order: Int32Array): TokenBatch {
+  const cuSeqlens = new Int32Array(order.length + 1);
+  for (const [i, text] of order.entries()) {
+    cuSeqlens[i + 1] = (cuSeqlens[i] as number) + (offsets[text + 1] as number) - (offsets[text] as number);
+  }
+  const packed = new Int32Array(cuSeqlens[order.length] as number);
+  for (const [i, text] of order.entries()) {
+    packed.set(ids.subarray(offsets[text], offsets[text + 1]), cuSeqlens[i]);
+  }
+  return { ids: packed, cuSeqlens };
+}

@@ -1,0 +1,206 @@
+import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
+import { Tokenizer } from "./data/tokenizer.js";
+import { embedTexts } from "./embed.js";
+import { PeftTrainError } from "./errors.js";
+import { type ModelFolder, openModelFolder } from "./model/folder.js";
+import { loadEngine } from "./native/load.js";
+import type { EncoderInfo, NativeEncoder, NativeEngine, Pooling } from "./native/types.js";
+
+export interface LoadOptions {
+  /** Folder of an adapter that this package or PEFT wrote. */
+  adapter?: string | undefined;
+  /** `cpu` (the default), `cuda` or `cuda:N`. */
+  device?: string | undefined;
+  /** Threads of the matrix products; 0, the default, takes one a physical core. */
+  threads?: number | undefined;
+  /** Default: what the adapter was trained with, or what the model's folder says. */
+  pooling?: Pooling | undefined;
+  /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
+  engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
+}
+
+export interface EncodeTextsOptions {
+  /** Put before every text. Default: what the adapter's first question was trained with, or nothing. */
+  prefix?: string | undefined;
+  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter was trained, or 128. */
+  maxLength?: number | undefined;
+  /** L2-normalise, so that a dot product is a cosine. Default: true. */
+  normalize?: boolean | undefined;
+  /** False gives the embeddings of the base model. Default: true. */
+  adapter?: boolean | undefined;
+}
+
+const DEFAULT_MAX_LENGTH = 128;
+/** Texts that are tokenised and sorted by length together. */
+const TEXTS_AT_A_TIME = 8192;
+
+/**
+ * A loaded sentence encoder. Calls may overlap: they run one after another, in the order they were made.
+ *
+ * @example
+ * await using encoder = await Encoder.load("models/e5-small-v2", { adapter: "out" });
+ * const [vector] = await encoder.encode(["how do I learn to swim"]);
+ */
+export class Encoder implements AsyncDisposable {
+  private running: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    readonly model: ModelFolder,
+    /** Undefined without an adapter. */
+    readonly adapter: AdapterFolder | undefined,
+    private readonly tokenizer: Tokenizer,
+    private readonly native: NativeEncoder,
+  ) {}
+
+  /**
+   * Loads a model folder in Hugging Face layout, and an adapter onto it.
+   * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED, MODEL_CORRUPT, ADAPTER_MISMATCH (the adapter belongs
+   * to another base), ADAPTER_UNSUPPORTED, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE.
+   */
+  static async load(model: string, options: LoadOptions = {}): Promise<Encoder> {
+    const folder = await openModelFolder(model);
+    const adapter =
+      options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder);
+    const tokenizer = await loadTokenizer(folder);
+    const engine = await (options.engine ?? loadEngine)();
+    const native = await engine.open({
+      weightsPath: folder.weightsPath,
+      shape: folder.shape,
+      pooling: options.pooling ?? adapter?.record?.pooling ?? folder.pooling,
+      device: options.device ?? "cpu",
+      threads: options.threads ?? 0,
+    });
+    try {
+      if (adapter !== undefined) await native.loadAdapter(adapter.weightsPath, adapter.spec);
+      return new Encoder(folder, adapter, tokenizer, native);
+    } catch (error) {
+      await native.close();
+      throw error;
+    }
+  }
+
+  /** Numbers in one vector. */
+  get dimension(): number {
+    return this.model.shape.hiddenSize;
+  }
+
+  /** What texts get as prefix and as greatest length unless a call says otherwise. */
+  get defaults(): { prefix: string; maxLength: number } {
+    const record = this.adapter?.record;
+    return {
+      prefix: record?.question1Prefix ?? "",
+      maxLength: record?.maxLength ?? defaultMaxLength(this.model),
+    };
+  }
+
+  /** Device, threads and sizes. Waits for running calls. */
+  info(): Promise<EncoderInfo> {
+    return this.exclusive(async () => this.native.info());
+  }
+
+  /** One vector of `dimension` float32 a text, in the order of the texts. */
+  encode(texts: readonly string[], options: EncodeTextsOptions = {}): Promise<Float32Array[]> {
+    return this.exclusive(async () => {
+      const rows: Float32Array[] = [];
+      for (let i = 0; i < texts.length; i += TEXTS_AT_A_TIME) {
+        const vectors = await this.embed(texts.slice(i, i + TEXTS_AT_A_TIME), options);
+        for (let at = 0; at < vectors.length; at += this.dimension) {
+          rows.push(vectors.subarray(at, at + this.dimension));
+        }
+      }
+      return rows;
+    });
+  }
+
+  /**
+   * Cosine of each text of `a` with the one of `b` in the same place. `a` takes the prefix of the first question and
+   * `b` that of the second, unless `prefix` is given for both.
+   */
+  async similarity(
+    a: readonly string[],
+    b: readonly string[],
+    options: Omit<EncodeTextsOptions, "normalize"> = {},
+  ): Promise<Float32Array> {
+    if (a.length !== b.length) {
+      throw new PeftTrainError(
+        "USAGE",
+        `similarity needs as many texts as texts, got ${a.length} and ${b.length}`,
+      );
+    }
+    const secondPrefix = options.prefix ?? this.adapter?.record?.question2Prefix;
+    const [first, second] = await Promise.all([
+      this.encode(a, { ...options, normalize: true }),
+      this.encode(b, { ...options, normalize: true, prefix: secondPrefix }),
+    ]);
+    return Float32Array.from(first, (vector, i) => dot(vector, second[i] as Float32Array));
+  }
+
+  /** Frees the model, once running calls have ended. */
+  close(): Promise<void> {
+    return this.exclusive(() => this.native.close());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private async embed(texts: readonly string[], options: EncodeTextsOptions): Promise<Float32Array> {
+    const { defaults } = this;
+    const prefix = options.prefix ?? defaults.prefix;
+    const maxLength = options.maxLength ?? defaults.maxLength;
+    requireMaxLength(maxLength, this.model);
+    const { ids, cuSeqlens } = await this.tokenizer.encode(
+      prefix === "" ? texts : texts.map((text) => prefix + text),
+      maxLength,
+    );
+    const vectors = await embedTexts(
+      this.native,
+      { ids, offsets: cuSeqlens },
+      {
+        adapter: this.adapter !== undefined && (options.adapter ?? true),
+        normalize: options.normalize ?? true,
+      },
+    );
+    return vectors as Float32Array;
+  }
+
+  private exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.running.then(work);
+    this.running = result.catch(() => {});
+    return result;
+  }
+}
+
+/** Loads a model's tokenizer. @throws MODEL_CORRUPT when it has ids that the embedding table has not. */
+export async function loadTokenizer(model: ModelFolder): Promise<Tokenizer> {
+  const tokenizer = await Tokenizer.load(model.path);
+  if (tokenizer.vocabSize > model.shape.vocabSize) {
+    throw new PeftTrainError(
+      "MODEL_CORRUPT",
+      `${model.path}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's embedding table ${model.shape.vocabSize}`,
+      { hint: "tokenizer.json and model.safetensors do not belong together." },
+    );
+  }
+  return tokenizer;
+}
+
+/** Tokens of a text where nobody says otherwise. */
+export function defaultMaxLength(model: ModelFolder): number {
+  return Math.min(DEFAULT_MAX_LENGTH, model.shape.maxPositions);
+}
+
+/** @throws USAGE when texts of `maxLength` tokens do not fit the model's table of positions. */
+export function requireMaxLength(maxLength: number, model: ModelFolder): void {
+  if (maxLength <= model.shape.maxPositions) return;
+  throw new PeftTrainError(
+    "USAGE",
+    `--max_length=${maxLength}: ${model.name} has ${model.shape.maxPositions} positions`,
+    { hint: `Give at most --max_length=${model.shape.maxPositions}.` },
+  );
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
+  return sum;
+}

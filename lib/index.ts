@@ -1,0 +1,17 @@
+export { Encoder, type EncodeTextsOptions, type LoadOptions } from "./encoder.js";
+export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
+export type { EncoderInfo, Pooling } from "./native/types.js";
+export type { EvalMetrics } from "./train/evaluate.js";
+export type {
+  EvaluatedEvent,
+  LogEvent,
+  SavedEvent,
+  SavedFile,
+  StartedEvent,
+  StepEvent,
+  TrainEvent,
+  TrainResult,
+} from "./train/events.js";
+export type { TrainOptions } from "./train/options.js";
+export { type TrainEnvironment, TrainRun, train } from "./train/train.js";
+export { VERSION } from "./version.js";

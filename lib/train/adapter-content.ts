@@ -1,0 +1,61 @@
+import type { AdapterContent } from "../adapter/folder.js";
+import type { NativeEncoder } from "../native/types.js";
+import { VERSION } from "../version.js";
+import type { EvalMetrics } from "./evaluate.js";
+import { snakeCaseKeys } from "./json-line.js";
+import type { ResolvedTrainOptions } from "./options.js";
+import type { Plan, TrainData } from "./preparation.js";
+
+/** Where a run stands when it saves. */
+export interface RunState {
+  step: number;
+  epoch: number;
+  /** Metrics before training, if they were measured. */
+  before: EvalMetrics | undefined;
+  /** Metrics of the weights as they stand, if they were measured. */
+  now: EvalMetrics | undefined;
+}
+
+/** The adapter of a run as it stands, ready to be written. */
+export function adapterContent(
+  plan: Plan,
+  data: TrainData,
+  native: NativeEncoder,
+  state: RunState,
+): AdapterContent {
+  const { options, model } = plan;
+  return {
+    saveWeights: (file) => native.saveAdapter(file),
+    config: plan.adapterConfig,
+    model,
+    record: {
+      version: VERSION,
+      baseModel: model.name,
+      base: data.base,
+      question1Prefix: plan.question1Prefix,
+      question2Prefix: plan.question2Prefix,
+      pooling: plan.pooling,
+      normalize: true,
+      maxLength: plan.maxLength,
+      threshold: state.now?.accuracyThreshold ?? null,
+      seed: options.seed,
+      step: state.step,
+      epoch: state.epoch,
+      training: {
+        options: snakeCaseKeys(withoutPlaces(options)),
+        train_pairs: data.training.count,
+        train_sha256: data.training.sha256,
+        eval_pairs: data.evaluation?.count ?? 0,
+        eval_sha256: data.evaluation?.sha256 ?? null,
+        metrics_before: snakeCaseKeys(state.before ?? null),
+        metrics: snakeCaseKeys(state.now ?? null),
+      },
+    },
+  };
+}
+
+/** Options without those that say where, so that a run into another folder writes the same bytes. */
+function withoutPlaces(options: ResolvedTrainOptions): object {
+  const { outputDir: _, overwriteOutputDir: __, ...rest } = options;
+  return rest;
+}

@@ -1,0 +1,103 @@
+import type { EvalMetrics } from "./evaluate.js";
+
+/** What a training run tells while it goes on, in the order in which it happens. */
+export type TrainEvent =
+  | { event: "warning"; message: string }
+  /** Reading and tokenising a file of pairs. `bytesTotal` is 0 where it cannot be known. */
+  | { event: "reading"; path: string; bytesRead: number; bytesTotal: number }
+  | StartedEvent
+  | { event: "evaluating"; done: number; total: number }
+  | EvaluatedEvent
+  | StepEvent
+  | LogEvent
+  | SavedEvent
+  | ({ event: "finished" } & TrainResult);
+
+export interface StartedEvent {
+  event: "started";
+  model: string;
+  /** Device and threads that the engine took. */
+  device: string;
+  threads: number;
+  trainPairs: number;
+  /** 0 without an evaluation set. */
+  evalPairs: number;
+  epochs: number;
+  stepsPerEpoch: number;
+  totalSteps: number;
+  trainableParameters: number;
+  /** Base and adapter. */
+  allParameters: number;
+  /** Modules that LoRA wraps. */
+  adaptedModules: number;
+}
+
+export interface EvaluatedEvent {
+  event: "evaluated";
+  /** Epochs trained; 0 before training. */
+  epoch: number;
+  step: number;
+  metrics: EvalMetrics;
+  seconds: number;
+}
+
+/** One optimiser step. */
+export interface StepEvent {
+  event: "step";
+  /** Steps done, this one counted. */
+  step: number;
+  epoch: number;
+  loss: number;
+  learningRate: number;
+  gradNorm: number;
+  /** Pairs in this step. */
+  pairs: number;
+  /** Mean since training began, evaluation and saving left out. */
+  pairsPerSecond: number;
+  /** Until the last step, by that mean; evaluation and saving left out. */
+  secondsLeft: number;
+}
+
+/** Every `logging_steps` steps. */
+export interface LogEvent {
+  event: "log";
+  step: number;
+  epoch: number;
+  /** Mean over the steps since the last log. */
+  loss: number;
+  learningRate: number;
+  gradNorm: number;
+  pairsPerSecond: number;
+}
+
+export interface SavedEvent {
+  event: "saved";
+  path: string;
+  step: number;
+  epoch: number;
+  files: SavedFile[];
+}
+
+export interface SavedFile {
+  name: string;
+  bytes: number;
+}
+
+export interface TrainResult {
+  outputDir: string;
+  /** Optimiser steps done, and whole epochs. */
+  steps: number;
+  epochs: number;
+  /** Whether `stop` ended the run early. */
+  stopped: boolean;
+  /** Step of the adapter in `outputDir`; null when nothing was saved. */
+  savedStep: number | null;
+  /** Every evaluation, the one before training first. */
+  evaluations: { epoch: number; step: number; metrics: EvalMetrics }[];
+  trainableParameters: number;
+  allParameters: number;
+  /** Of the optimiser steps alone. */
+  pairsPerSecond: number;
+  /** Of the whole run. */
+  seconds: number;
+}

@@ -1,0 +1,344 @@
+import { SCHEDULES } from "./schedule.js";
+
+interface Described {
+  group: OptionGroup;
+  doc: string;
+}
+
+/** One training option: its type, default and range. A `null` default means "not given". */
+export type OptionDefinition = Described &
+  (
+    | {
+        type: "string";
+        default: string | null;
+        mayBeEmpty?: true;
+        choices?: readonly string[];
+        required?: true;
+        pattern?: RegExp;
+      }
+    | { type: "boolean"; default: boolean }
+    | {
+        type: "integer" | "number";
+        default: number | null;
+        min: number;
+        max: number;
+        above?: true;
+        below?: true;
+      }
+    | { type: "targets"; default: readonly string[] }
+    | { type: "checkpoints"; default: null }
+  );
+
+export const OPTION_GROUPS = ["Model", "Data", "LoRA", "Training", "Output", "Machine"] as const;
+export type OptionGroup = (typeof OPTION_GROUPS)[number];
+
+const MOST = 2 ** 31 - 1;
+
+/**
+ * Every training option by its flag: the one place that the command line, the library and the documentation take
+ * names, types, defaults and ranges from. `above` and `below` leave out the end of the range itself.
+ */
+export const TRAIN_OPTIONS = {
+  model_name_or_path: {
+    group: "Model",
+    type: "string",
+    default: null,
+    required: true,
+    doc: "folder of the base model: config.json, model.safetensors, tokenizer.json",
+  },
+  pooling: {
+    group: "Model",
+    type: "string",
+    default: null,
+    choices: ["mean", "cls"],
+    doc: "how token vectors become one; default: what 1_Pooling/config.json says, or mean",
+  },
+  max_length: {
+    group: "Model",
+    type: "integer",
+    default: null,
+    min: 3,
+    max: MOST,
+    doc: "tokens of a text, [CLS] and [SEP] counted; longer texts are cut; default: 128, or the model's most",
+  },
+  dropout: {
+    group: "Model",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 1,
+    below: true,
+    doc: "dropout of hidden states and attention while training; default: the model's config.json",
+  },
+  dataset_name: {
+    group: "Data",
+    type: "string",
+    default: null,
+    required: true,
+    doc: "CSV or TSV file of labelled pairs to train on",
+  },
+  eval_dataset_name: {
+    group: "Data",
+    type: "string",
+    default: null,
+    doc: "CSV or TSV file of labelled pairs to measure ROC AUC on",
+  },
+  eval_fraction: {
+    group: "Data",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 1,
+    above: true,
+    below: true,
+    doc: "or: set this part of the training pairs aside for it, drawn by the seed",
+  },
+  question1_column: { group: "Data", type: "string", default: "question1", doc: "column of the first text" },
+  question2_column: { group: "Data", type: "string", default: "question2", doc: "column of the second text" },
+  label_column: {
+    group: "Data",
+    type: "string",
+    default: "is_duplicate",
+    doc: "column of the label: 1 for the same meaning, 0 for another",
+  },
+  prefix: {
+    group: "Data",
+    type: "string",
+    mayBeEmpty: true,
+    default: "query: ",
+    doc: "put before both texts",
+  },
+  question1_prefix: {
+    group: "Data",
+    type: "string",
+    mayBeEmpty: true,
+    default: null,
+    doc: "put before the first text instead",
+  },
+  question2_prefix: {
+    group: "Data",
+    type: "string",
+    mayBeEmpty: true,
+    default: null,
+    doc: "put before the second text instead",
+  },
+  sanity_test: {
+    group: "Data",
+    type: "boolean",
+    default: false,
+    doc: "use the first 1,024 pairs of each file only",
+  },
+  use_peft: { group: "LoRA", type: "boolean", default: true, doc: "train a LoRA adapter" },
+  lora_r: { group: "LoRA", type: "integer", default: 8, min: 1, max: 65536, doc: "rank" },
+  lora_alpha: {
+    group: "LoRA",
+    type: "number",
+    default: 16,
+    min: 0,
+    max: 1e6,
+    above: true,
+    doc: "the update is scaled by alpha / r",
+  },
+  lora_dropout: {
+    group: "LoRA",
+    type: "number",
+    default: 0,
+    min: 0,
+    max: 1,
+    below: true,
+    doc: "dropout on what goes into the adapter, while training",
+  },
+  lora_target_modules: {
+    group: "LoRA",
+    type: "targets",
+    default: ["query", "key", "value"],
+    doc: "names (whole or last parts) with commas between, a regular expression over whole names, or all-linear",
+  },
+  use_rslora: { group: "LoRA", type: "boolean", default: false, doc: "scale by alpha / sqrt(r) instead" },
+  num_train_epochs: {
+    group: "Training",
+    type: "integer",
+    default: 3,
+    min: 1,
+    max: 100_000,
+    doc: "passes over the pairs",
+  },
+  max_train_steps: {
+    group: "Training",
+    type: "integer",
+    default: null,
+    min: 1,
+    max: MOST,
+    doc: "optimiser steps of the whole run; overrides --num_train_epochs",
+  },
+  per_device_train_batch_size: {
+    group: "Training",
+    type: "integer",
+    default: 64,
+    min: 1,
+    max: 65536,
+    doc: "pairs in a batch",
+  },
+  per_device_eval_batch_size: {
+    group: "Training",
+    type: "integer",
+    default: 128,
+    min: 1,
+    max: 65536,
+    doc: "pairs encoded at a time when evaluating",
+  },
+  gradient_accumulation_steps: {
+    group: "Training",
+    type: "integer",
+    default: 1,
+    min: 1,
+    max: 65536,
+    doc: "batches in an optimiser step, whose gradient is that of all their pairs",
+  },
+  learning_rate: {
+    group: "Training",
+    type: "number",
+    default: 5e-4,
+    min: 0,
+    max: 1,
+    above: true,
+    doc: "Adam's learning rate at its highest",
+  },
+  lr_scheduler_type: {
+    group: "Training",
+    type: "string",
+    default: "linear",
+    choices: SCHEDULES,
+    doc: "how the learning rate changes",
+  },
+  num_warmup_steps: {
+    group: "Training",
+    type: "integer",
+    default: 0,
+    min: 0,
+    max: MOST,
+    doc: "steps over which it rises from 0 first",
+  },
+  weight_decay: {
+    group: "Training",
+    type: "number",
+    default: 0,
+    min: 0,
+    max: 1,
+    doc: "decoupled decay, as AdamW",
+  },
+  adam_beta1: {
+    group: "Training",
+    type: "number",
+    default: 0.9,
+    min: 0,
+    max: 1,
+    below: true,
+    doc: "Adam's beta 1",
+  },
+  adam_beta2: {
+    group: "Training",
+    type: "number",
+    default: 0.999,
+    min: 0,
+    max: 1,
+    below: true,
+    doc: "Adam's beta 2",
+  },
+  adam_epsilon: {
+    group: "Training",
+    type: "number",
+    default: 1e-8,
+    min: 0,
+    max: 1,
+    above: true,
+    doc: "Adam's epsilon",
+  },
+  max_grad_norm: {
+    group: "Training",
+    type: "number",
+    default: 0,
+    min: 0,
+    max: 1e9,
+    doc: "clip the norm of the gradient to this; 0 leaves it alone",
+  },
+  seed: {
+    group: "Training",
+    type: "integer",
+    default: 42,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    doc: "of the initial weights, the order of the pairs and dropout",
+  },
+  output_dir: {
+    group: "Output",
+    type: "string",
+    default: null,
+    required: true,
+    doc: "folder for the adapter",
+  },
+  overwrite_output_dir: {
+    group: "Output",
+    type: "boolean",
+    default: false,
+    doc: "replace an earlier run's files in that folder, or write among others'",
+  },
+  checkpointing_steps: {
+    group: "Output",
+    type: "checkpoints",
+    default: null,
+    doc: "keep the adapter of every N steps (step_N), or of every epoch (epoch_N)",
+  },
+  logging_steps: {
+    group: "Output",
+    type: "integer",
+    default: 100,
+    min: 1,
+    max: MOST,
+    doc: "steps that a logged loss is the mean of",
+  },
+  device: {
+    group: "Machine",
+    type: "string",
+    default: "cpu",
+    pattern: /^(cpu|cuda(:\d{1,3})?)$/,
+    doc: "cpu, cuda or cuda:N",
+  },
+  num_threads: {
+    group: "Machine",
+    type: "integer",
+    default: 0,
+    min: 0,
+    max: 1024,
+    doc: "threads of the matrix products; 0: one a physical core",
+  },
+  mixed_precision: {
+    group: "Machine",
+    type: "string",
+    default: "no",
+    choices: ["no", "fp16", "bf16", "fp8"],
+    doc: "no: float32 (the others are not available in this version)",
+  },
+} as const satisfies Record<string, OptionDefinition>;
+
+export type OptionName = keyof typeof TRAIN_OPTIONS;
+
+/**
+ * Flags of the article's script and of its relatives that are understood and not there yet, with the values that ask
+ * for nothing (so that scripts which spell out defaults go on working).
+ */
+export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; off: readonly string[] }> = {
+  bf16: { type: "boolean", off: ["false"] },
+  fp16: { type: "boolean", off: ["false"] },
+  gradient_checkpointing: { type: "boolean", off: ["false"] },
+  hub_model_id: { type: "string", off: [] },
+  hub_private_repo: { type: "boolean", off: ["false"] },
+  hub_token: { type: "string", off: [] },
+  load_in_4bit: { type: "boolean", off: ["false"] },
+  load_in_8bit: { type: "boolean", off: ["false"] },
+  push_to_hub: { type: "boolean", off: ["false"] },
+  report_to: { type: "string", off: ["none"] },
+  resume_from_checkpoint: { type: "string", off: [] },
+  use_dora: { type: "boolean", off: ["false"] },
+  with_tracking: { type: "boolean", off: ["false"] },
+};

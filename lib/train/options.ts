@@ -1,0 +1,210 @@
+import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
+import { nearest } from "../data/nearest.js";
+import { PeftTrainError } from "../errors.js";
+import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
+
+type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<Camel<Tail>>}`
+  : S;
+type Choice<D> = D extends { choices: readonly (infer C)[] } ? C : string;
+type Value<D> = D extends { type: "boolean" }
+  ? boolean
+  : D extends { type: "integer" | "number" }
+    ? number
+    : D extends { type: "targets" }
+      ? readonly string[] | string
+      : D extends { type: "checkpoints" }
+        ? number | "epoch"
+        : Choice<D>;
+type Optional<D> = D extends { default: null; required: true }
+  ? never
+  : D extends { default: null }
+    ? null
+    : never;
+type Table = typeof TRAIN_OPTIONS;
+
+/** Every training option with its value: `null` where it was not given and has no default. */
+export type ResolvedTrainOptions = {
+  readonly [K in OptionName as Camel<K>]: Value<Table[K]> | Optional<Table[K]>;
+};
+
+type Required = "modelNameOrPath" | "datasetName" | "outputDir";
+
+/** Options of `train`, named as the flags in camel case; docs/training.md lists them. */
+export type TrainOptions = Pick<ResolvedTrainOptions, Required> & {
+  [K in Exclude<keyof ResolvedTrainOptions, Required>]?: ResolvedTrainOptions[K] | undefined;
+};
+
+const NAMES = Object.keys(TRAIN_OPTIONS) as OptionName[];
+export const camelCase = (name: string): string =>
+  name.replace(/_([a-z0-9])/g, (_, letter) => letter.toUpperCase());
+
+/** How an option is called in messages: `--learning_rate` on the command line. */
+export type Label = (name: OptionName) => string;
+export const flagLabel: Label = (name) => `--${name}`;
+
+/**
+ * Checks every option and fills in the defaults, before anything is read or loaded.
+ * @param given By flag, in snake case: of the option's own type, or as text from a command line.
+ * @throws USAGE naming the option, its value and what is allowed; NOT_YET_AVAILABLE.
+ */
+export function resolveOptions(
+  given: Partial<Record<OptionName, unknown>>,
+  label = flagLabel,
+): ResolvedTrainOptions {
+  const resolved: Record<string, unknown> = {};
+  for (const name of NAMES) {
+    const definition: OptionDefinition = TRAIN_OPTIONS[name];
+    const value = given[name];
+    resolved[camelCase(name)] =
+      value === undefined || (value === null && definition.default === null)
+        ? definition.default
+        : parseOption(name, value, label);
+  }
+  requireOptions(resolved, label);
+  const options = resolved as unknown as ResolvedTrainOptions;
+  checkTogether(options, label);
+  return options;
+}
+
+/** Checks the options of the library's `train`. @throws USAGE for a name that is none, else as `resolveOptions`. */
+export function resolveTrainOptions(options: TrainOptions): ResolvedTrainOptions {
+  const names = new Map(NAMES.map((name) => [camelCase(name), name]));
+  const given: Partial<Record<OptionName, unknown>> = {};
+  for (const [key, value] of Object.entries(options)) {
+    const name = names.get(key);
+    if (name === undefined) {
+      const near = nearest(key, [...names.keys()]);
+      throw new PeftTrainError("USAGE", `unknown training option ${key}`, {
+        ...(near === undefined ? {} : { hint: `Did you mean ${near}?` }),
+      });
+    }
+    given[name] = value;
+  }
+  return resolveOptions(given, camelCase);
+}
+
+/** What the LoRA options mean to the adapter. */
+export function loraConfig(options: ResolvedTrainOptions): LoraConfig {
+  return {
+    ...DEFAULT_LORA,
+    r: options.loraR,
+    loraAlpha: options.loraAlpha,
+    loraDropout: options.loraDropout,
+    targetModules: options.loraTargetModules,
+    useRslora: options.useRslora,
+  };
+}
+
+/** Reads one value, which may be text. */
+export function parseOption(name: OptionName, value: unknown, label = flagLabel): unknown {
+  const definition: OptionDefinition = TRAIN_OPTIONS[name];
+  const parsed = parseValue(definition, value);
+  if (parsed !== undefined) return parsed;
+  const shown = typeof value === "string" ? (value === "" ? "" : `=${value}`) : `=${JSON.stringify(value)}`;
+  throw new PeftTrainError("USAGE", `${label(name)}${shown}: expected ${allowed(definition)}`, {
+    hint: `${label(name)}: ${definition.doc}.`,
+  });
+}
+
+/** The value in the option's own type, or undefined where it is none. */
+function parseValue(definition: OptionDefinition, value: unknown): unknown {
+  switch (definition.type) {
+    case "string":
+      if (typeof value !== "string" || (value === "" && !definition.mayBeEmpty)) return undefined;
+      if (definition.choices !== undefined && !definition.choices.includes(value)) return undefined;
+      return definition.pattern === undefined || definition.pattern.test(value) ? value : undefined;
+    case "boolean":
+      if (typeof value === "boolean") return value;
+      return value === "true" ? true : value === "false" ? false : undefined;
+    case "integer":
+    case "number": {
+      const number = toNumber(value);
+      if (number === undefined || (definition.type === "integer" && !Number.isInteger(number)))
+        return undefined;
+      if (definition.above ? number <= definition.min : number < definition.min) return undefined;
+      return (definition.below ? number >= definition.max : number > definition.max) ? undefined : number;
+    }
+    case "targets":
+      return parseTargets(value);
+    case "checkpoints": {
+      if (value === "epoch") return value;
+      const steps = toNumber(value);
+      return steps !== undefined && Number.isSafeInteger(steps) && steps > 0 ? steps : undefined;
+    }
+  }
+}
+
+function toNumber(value: unknown): number | undefined {
+  if (typeof value === "number") return Number.isFinite(value) ? value : undefined;
+  if (typeof value !== "string" || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) return undefined;
+  return Number(value);
+}
+
+/** Text of names and commas is a list; other text is a regular expression or `all-linear`. */
+function parseTargets(value: unknown): readonly string[] | string | undefined {
+  if (Array.isArray(value)) {
+    return value.length > 0 && value.every((name) => typeof name === "string" && name !== "")
+      ? value
+      : undefined;
+  }
+  if (typeof value !== "string" || value === "") return undefined;
+  return /^[\w.]+(,[\w.]+)*$/.test(value) ? value.split(",") : value;
+}
+
+function allowed(definition: OptionDefinition): string {
+  switch (definition.type) {
+    case "string":
+      if (definition.choices !== undefined) return `one of ${definition.choices.join(", ")}`;
+      return definition.pattern === undefined ? "a value" : definition.doc;
+    case "boolean":
+      return "true or false";
+    case "integer":
+    case "number": {
+      const kind = definition.type === "integer" ? "a whole number" : "a number";
+      const from = definition.above ? `above ${definition.min}` : `of at least ${definition.min}`;
+      return `${kind} ${from} and ${definition.below ? "below" : "at most"} ${definition.max}`;
+    }
+    case "targets":
+      return "module names, a regular expression or all-linear";
+    case "checkpoints":
+      return "a number of steps or epoch";
+  }
+}
+
+function requireOptions(resolved: Record<string, unknown>, label: Label): void {
+  const missing = NAMES.filter(
+    (name) => "required" in TRAIN_OPTIONS[name] && resolved[camelCase(name)] === null,
+  );
+  if (missing.length === 0) return;
+  throw new PeftTrainError(
+    "USAGE",
+    `${missing.map(label).join(", ")} ${missing.length > 1 ? "are" : "is"} required`,
+    {
+      hint: "For example: npx peft-train --model_name_or_path=models/e5-small-v2 --dataset_name=train.csv --output_dir=out; or try npx peft-train demo.",
+    },
+  );
+}
+
+function checkTogether(options: ResolvedTrainOptions, label: Label): void {
+  if (options.mixedPrecision !== "no") {
+    throw new PeftTrainError(
+      "NOT_YET_AVAILABLE",
+      `${label("mixed_precision")}=${options.mixedPrecision} is not available in this version`,
+      { hint: `Leave it out, or give ${label("mixed_precision")}=no: training runs in float32.` },
+    );
+  }
+  if (!options.usePeft) {
+    throw new PeftTrainError(
+      "NOT_YET_AVAILABLE",
+      `${label("use_peft")}=false: training all weights is not available in this version`,
+      { hint: `Leave it out: a LoRA adapter is trained.` },
+    );
+  }
+  if (options.evalDatasetName !== null && options.evalFraction !== null) {
+    throw new PeftTrainError(
+      "USAGE",
+      `${label("eval_dataset_name")} and ${label("eval_fraction")} are two ways to say the same; give one of them`,
+    );
+  }
+}

@@ -1,0 +1,69 @@
+import { readdir, stat } from "node:fs/promises";
+import { CONFIG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "../adapter/folder.js";
+import { RECORD_FILE } from "../adapter/record.js";
+import { outputError } from "../data/file-error.js";
+import { PeftTrainError } from "../errors.js";
+import { LOCK_INSIDE } from "./output-lock.js";
+
+export const LOG_FILE = "train_log.jsonl";
+const OUR_FILES = new Set([
+  ...TOKENIZER_FILES,
+  CONFIG_FILE,
+  WEIGHTS_FILE,
+  RECORD_FILE,
+  LOG_FILE,
+  LOCK_INSIDE,
+]);
+const CHECKPOINT = /^(epoch|step)_\d+$/;
+
+/**
+ * Checks that a run may write to `folder`: it is not there, empty, or may be overwritten.
+ * @param name The folder as the user gave it, for messages.
+ * @returns Whether the folder is there.
+ * @throws OUTPUT_EXISTS, OUTPUT_UNWRITABLE
+ */
+export async function requireFreeFolder(folder: string, name: string, overwrite: boolean): Promise<boolean> {
+  let names: string[];
+  try {
+    if (!(await stat(folder)).isDirectory()) {
+      throw new PeftTrainError(
+        "OUTPUT_EXISTS",
+        `--output_dir=${name} is a file; expected a folder or a new name`,
+      );
+    }
+    names = await readdir(folder);
+  } catch (cause) {
+    if (cause instanceof PeftTrainError) throw cause;
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw outputError(folder, cause);
+  }
+  const others = names.filter((entry) => !isOurs(entry));
+  const earlier = names.includes(RECORD_FILE) && others.length === 0;
+  if (overwrite || names.every((entry) => entry === LOCK_INSIDE)) return true;
+  if (earlier) {
+    throw new PeftTrainError("OUTPUT_EXISTS", `--output_dir=${name} holds an earlier run`, {
+      hint: "Give another folder, or add --overwrite_output_dir to replace that run.",
+    });
+  }
+  const shown = others.length > 0 ? others : names;
+  const list = shown.slice(0, 3).join(", ") + (shown.length > 3 ? ` and ${shown.length - 3} more` : "");
+  throw new PeftTrainError("OUTPUT_EXISTS", `--output_dir=${name} is not empty: it holds ${list}`, {
+    hint: "Give a new or an empty folder; --overwrite_output_dir would write among what is there.",
+  });
+}
+
+/** Whether a folder holds what one of our runs wrote, and nothing else. */
+export async function isEarlierRun(folder: string): Promise<boolean> {
+  const names = await readdir(folder).catch((): string[] => []);
+  return names.includes(RECORD_FILE) && names.every(isOurs);
+}
+
+/** Checkpoints of an earlier run in `folder`, which the files of a new one would not replace by name. */
+export async function earlierCheckpoints(folder: string): Promise<string[]> {
+  const names = await readdir(folder);
+  return names.includes(RECORD_FILE) ? names.filter((name) => CHECKPOINT.test(name)) : [];
+}
+
+function isOurs(name: string): boolean {
+  return OUR_FILES.has(name) || CHECKPOINT.test(name);
+}

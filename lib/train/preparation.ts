@@ -1,0 +1,139 @@
+import { formatAdapterConfig } from "../adapter/config.js";
+import type { LoraConfig } from "../adapter/lora-config.js";
+import { resolveTargets } from "../adapter/targets.js";
+import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
+import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../encoder.js";
+import { PeftTrainError } from "../errors.js";
+import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
+import { type ModelFolder, openModelFolder } from "../model/folder.js";
+import type { AdapterSpec, ModelShape, Pooling } from "../native/types.js";
+import type { TrainEvent } from "./events.js";
+import { loraConfig, type ResolvedTrainOptions } from "./options.js";
+import { countShared } from "./overlap.js";
+
+/** A run whose options fit its model: everything that can be said without reading weights or data. */
+export interface Plan {
+  options: ResolvedTrainOptions;
+  model: ModelFolder;
+  /** The model's, with --dropout in place of its rates. */
+  shape: ModelShape;
+  pooling: Pooling;
+  /** Tokens of a text, [CLS] and [SEP] counted. */
+  maxLength: number;
+  lora: LoraConfig;
+  spec: AdapterSpec;
+  /** Text of adapter_config.json. */
+  adapterConfig: string;
+  question1Prefix: string;
+  question2Prefix: string;
+}
+
+export interface TrainData {
+  training: PairDataset;
+  evaluation: PairDataset | undefined;
+  base: Fingerprint;
+}
+
+/** `--sanity_test` uses so many pairs of each file, as the article's script does. */
+const SANITY_PAIRS = 1024;
+
+/** Opens the model folder and holds the options against it. */
+export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
+  const model = await openModelFolder(options.modelNameOrPath);
+  const maxLength = options.maxLength ?? defaultMaxLength(model);
+  requireMaxLength(maxLength, model);
+  if (options.loraR > model.shape.hiddenSize) {
+    throw new PeftTrainError(
+      "USAGE",
+      `--lora_r=${options.loraR} is larger than the model's hidden size, ${model.shape.hiddenSize}`,
+      { hint: "Ranks of 4 to 64 are usual." },
+    );
+  }
+  const lora = loraConfig(options);
+  const spec = resolveTargets(lora, model);
+  const dropout = options.dropout;
+  return {
+    options,
+    model,
+    shape:
+      dropout === null ? model.shape : { ...model.shape, hiddenDropout: dropout, attentionDropout: dropout },
+    pooling: options.pooling ?? model.pooling,
+    maxLength,
+    lora,
+    spec,
+    adapterConfig: formatAdapterConfig(lora, spec, options.modelNameOrPath),
+    question1Prefix: options.question1Prefix ?? options.prefix,
+    question2Prefix: options.question2Prefix ?? options.prefix,
+  };
+}
+
+/**
+ * Reads and tokenises the pairs, and hashes the base model meanwhile.
+ * @throws As `loadPairs`; DATA_LABEL when a set has one class only.
+ */
+export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => void): Promise<TrainData> {
+  const { options } = plan;
+  const hashing = fingerprint(plan.model);
+  hashing.catch(() => {}); // reported below, unless the data fails first
+  const tokenizer = await loadTokenizer(plan.model);
+  const read = async (path: string): Promise<PairDataset> => {
+    const columns = {
+      question1: options.question1Column,
+      question2: options.question2Column,
+      label: options.labelColumn,
+    };
+    const { question1Prefix, question2Prefix, maxLength } = plan;
+    const source = { path, columns, question1Prefix, question2Prefix, maxLength };
+    const dataset = await loadPairs(source, tokenizer, (bytesRead, bytesTotal) => {
+      tell({ event: "reading", path, bytesRead, bytesTotal });
+    });
+    requireBothClasses(dataset, options.labelColumn);
+    return options.sanityTest ? firstPairs(dataset, SANITY_PAIRS) : dataset;
+  };
+  let training = await read(options.datasetName);
+  let evaluation: PairDataset | undefined;
+  if (options.evalDatasetName !== null) {
+    evaluation = await read(options.evalDatasetName);
+    warnOfShared(training, evaluation, tell);
+  } else if (options.evalFraction !== null) {
+    ({ train: training, eval: evaluation } = splitPairs(training, options.evalFraction, options.seed));
+  }
+  return { training, evaluation, base: await hashing };
+}
+
+/** @throws DATA_LABEL: neither the loss nor ROC AUC says anything about a set of one class. */
+export function requireBothClasses(dataset: PairDataset, labelColumn: string): void {
+  if (dataset.positives > 0 && dataset.positives < dataset.count) return;
+  const label = dataset.positives === 0 ? 0 : 1;
+  throw new PeftTrainError(
+    "DATA_LABEL",
+    `${dataset.path}: all ${dataset.count} labels in column ${labelColumn} are ${label}; expected both 0 and 1`,
+    { hint: "Pairs of both kinds are needed: 1 for the same meaning, 0 for another." },
+  );
+}
+
+function warnOfShared(
+  training: PairDataset,
+  evaluation: PairDataset,
+  tell: (event: TrainEvent) => void,
+): void {
+  const shared = countShared(training, evaluation);
+  if (shared === 0) return;
+  const message =
+    `${shared} of the ${evaluation.count} pairs of ${evaluation.path} are in ${training.path} too, ` +
+    "so its AUC will be too good";
+  tell({ event: "warning", message });
+}
+
+function firstPairs(dataset: PairDataset, most: number): PairDataset {
+  const count = Math.min(dataset.count, most);
+  const labels = dataset.labels.slice(0, count);
+  return {
+    ...dataset,
+    count,
+    positives: labels.reduce((sum, label) => sum + label, 0),
+    ids: dataset.ids.slice(0, dataset.offsets[2 * count]),
+    offsets: dataset.offsets.slice(0, 2 * count + 1),
+    labels,
+  };
+}

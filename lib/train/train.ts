@@ -1,0 +1,87 @@
+import { loadEngine } from "../native/load.js";
+import type { NativeEngine } from "../native/types.js";
+import { EventQueue } from "./event-queue.js";
+import type { TrainEvent, TrainResult } from "./events.js";
+import { TrainLoop } from "./loop.js";
+import { resolveTrainOptions, type TrainOptions } from "./options.js";
+import { OutputFolder } from "./output.js";
+import { loadTrainData, planRun } from "./preparation.js";
+
+export interface TrainEnvironment {
+  /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
+  engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
+}
+
+/**
+ * Fine-tunes a BERT-family sentence encoder with LoRA on labelled pairs and writes a PEFT adapter.
+ *
+ * The run starts at once. Iterate it for its events, await `result` for its outcome, or both; leaving the iteration
+ * does not end it, `stop()` or `await using` does.
+ *
+ * @example
+ * const run = train({ modelNameOrPath: "models/e5-small-v2", datasetName: "train.csv", outputDir: "out" });
+ * for await (const event of run) if (event.event === "log") console.log(event.step, event.loss);
+ * const { outputDir } = await run.result;
+ */
+export function train(options: TrainOptions, environment: TrainEnvironment = {}): TrainRun {
+  return new TrainRun(options, environment);
+}
+
+/** A training run that is going on. */
+export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
+  /** Rejects as the iteration throws: with a PeftTrainError where something was expected and not found. */
+  readonly result: Promise<TrainResult>;
+  private readonly events = new EventQueue<TrainEvent>();
+  private stopping = false;
+
+  constructor(options: TrainOptions, environment: TrainEnvironment) {
+    this.result = this.run(options, environment);
+    this.result.then(
+      () => this.events.end(),
+      (error: unknown) => this.events.end({ error }),
+    );
+  }
+
+  /**
+   * Ends the run after the optimiser step in hand, and saves the adapter as it stands if any step was done. `result`
+   * then resolves with `stopped`.
+   */
+  stop(): void {
+    this.stopping = true;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<TrainEvent> {
+    return this.events;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stop();
+    await this.result.catch(() => {});
+  }
+
+  private async run(given: TrainOptions, environment: TrainEnvironment): Promise<TrainResult> {
+    const startedAt = performance.now();
+    const options = resolveTrainOptions(given);
+    const plan = await planRun(options);
+    await using output = await OutputFolder.open(options.outputDir, options.overwriteOutputDir);
+    const tell = (event: TrainEvent): void => this.events.push(event);
+    const data = await loadTrainData(plan, tell);
+    const engine = await (environment.engine ?? loadEngine)();
+    const native = await engine.open({
+      weightsPath: plan.model.weightsPath,
+      shape: plan.shape,
+      pooling: plan.pooling,
+      device: options.device,
+      threads: options.numThreads,
+    });
+    try {
+      const loop = new TrainLoop({ plan, data, native, output, tell, stopped: () => this.stopping });
+      const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
+      await output.log({ event: "finished", ...result });
+      tell({ event: "finished", ...result });
+      return result;
+    } finally {
+      await native.close();
+    }
+  }
+}

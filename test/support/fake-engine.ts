@@ -1,0 +1,117 @@
+import { writeFileSync } from "node:fs";
+import type {
+  AdapterSpec,
+  NativeEncoder,
+  NativeEngine,
+  OpenOptions,
+  PairBatch,
+  StepOptions,
+  StepResult,
+  TokenBatch,
+} from "../../lib/native/types.js";
+import { mulberry32 } from "./tiny-model.js";
+
+/**
+ * An engine without libtorch, for tests of the loop around it: a text's vector is the mean of random token vectors,
+ * and every step draws both texts of a positive pair a little nearer by scaling one shared direction down.
+ */
+export class FakeEngine implements NativeEngine {
+  readonly steps: { batch: PairBatch; options: StepOptions }[] = [];
+  readonly encoded: { batch: TokenBatch; adapter: boolean }[] = [];
+  opened: OpenOptions | undefined;
+  spec: AdapterSpec | undefined;
+  seed: number | undefined;
+  closed = 0;
+  /** Called with the number of the step, from 0; may throw or return a result of its own. */
+  onStep: (step: number) => StepResult | undefined = () => undefined;
+
+  info() {
+    return { engineVersion: "fake", torchVersion: "0.0.0", cudaDevices: 0, cpuKernels: "generic" };
+  }
+
+  async open(options: OpenOptions): Promise<NativeEncoder> {
+    this.opened = options;
+    return new FakeEncoder(this, options.shape.hiddenSize);
+  }
+}
+
+class FakeEncoder implements NativeEncoder {
+  private trained = 0;
+  private trainable = 0;
+
+  constructor(
+    private readonly engine: FakeEngine,
+    private readonly dim: number,
+  ) {}
+
+  info() {
+    const { trainable } = this;
+    return {
+      device: "cpu",
+      threads: 1,
+      baseParameters: 33_360_000,
+      trainableParameters: trainable,
+      frozenBytes: 1,
+    };
+  }
+
+  async createAdapter(spec: AdapterSpec, seed: number): Promise<void> {
+    this.engine.spec = spec;
+    this.engine.seed = seed;
+    this.trainable = spec.modules.reduce((sum, { rank }) => sum + 2 * rank * this.dim, 0);
+    this.trained = 0;
+  }
+
+  async loadAdapter(_path: string, spec: AdapterSpec): Promise<void> {
+    this.engine.spec = spec;
+  }
+
+  async saveAdapter(path: string): Promise<void> {
+    const header = Buffer.from(
+      JSON.stringify({ trained: { dtype: "F32", shape: [1], data_offsets: [0, 4] } }),
+    );
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    const data = Buffer.alloc(4);
+    data.writeFloatLE(this.trained);
+    writeFileSync(path, Buffer.concat([length, header, data]));
+  }
+
+  async removeAdapter(): Promise<void> {}
+
+  async step(batch: PairBatch, options: StepOptions): Promise<StepResult> {
+    this.engine.steps.push({ batch, options });
+    const result = this.engine.onStep(options.step);
+    this.trained++;
+    return result ?? { loss: 1 / this.trained, gradNorm: 0.5 };
+  }
+
+  async gradients(): Promise<never> {
+    throw new Error("not faked");
+  }
+
+  async encode(batch: TokenBatch, options: { adapter: boolean }): Promise<Float32Array> {
+    this.engine.encoded.push({ batch, adapter: options.adapter });
+    const count = batch.cuSeqlens.length - 1;
+    const out = new Float32Array(count * this.dim);
+    for (let i = 0; i < count; i++) {
+      const ids = batch.ids.subarray(batch.cuSeqlens[i], batch.cuSeqlens[i + 1]);
+      const row = out.subarray(i * this.dim, (i + 1) * this.dim);
+      for (const id of ids) {
+        const random = mulberry32(id);
+        for (let j = 0; j < this.dim; j++) row[j] = (row[j] as number) + random() - 0.5;
+      }
+      const norm = Math.hypot(...row) || 1;
+      for (let j = 0; j < this.dim; j++) row[j] = (row[j] as number) / norm;
+    }
+    return out;
+  }
+
+  async adapterWeights(): Promise<Record<string, Float32Array>> {
+    return { trained: Float32Array.of(this.trained) };
+  }
+
+  async close(): Promise<void> {
+    this.engine.closed++;
+  }
+}

@@ -1,0 +1,426 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { epochOrder } from "../../../lib/data/batch.js";
+import { PeftTrainError } from "../../../lib/errors.js";
+import type { TrainEvent } from "../../../lib/train/events.js";
+import type { TrainOptions } from "../../../lib/train/options.js";
+import { learningRateAt } from "../../../lib/train/schedule.js";
+import { type TrainRun, train } from "../../../lib/train/train.js";
+import { FakeEngine } from "../../support/fake-engine.js";
+import { writePairs } from "../../support/pairs-file.js";
+import { temporaryFolder } from "../../support/temporary-folder.js";
+import { writeTinyModel } from "../../support/tiny-model.js";
+
+const temporary = temporaryFolder();
+let count = 0;
+let model: string;
+let pairs: string;
+let evalPairs: string;
+
+beforeAll(() => {
+  model = writeTinyModel(temporary.path("model"));
+  pairs = writePairs(temporary.path("train.csv"), 23);
+  evalPairs = writePairs(temporary.path("eval.csv"), 12, 2);
+});
+
+const newOutput = () => temporary.path(`out-${count++}`);
+
+function options(changes: Partial<TrainOptions> = {}): TrainOptions {
+  return {
+    modelNameOrPath: model,
+    datasetName: pairs,
+    evalDatasetName: evalPairs,
+    outputDir: newOutput(),
+    perDeviceTrainBatchSize: 5,
+    numTrainEpochs: 2,
+    ...changes,
+  };
+}
+
+async function collect(run: TrainRun): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = [];
+  for await (const event of run) events.push(event);
+  return events;
+}
+
+const ofKind = <K extends TrainEvent["event"]>(events: TrainEvent[], kind: K) =>
+  events.filter((event): event is Extract<TrainEvent, { event: K }> => event.event === kind);
+
+describe("a run", () => {
+  it("takes every pair once an epoch, in the seeded order, the last batch short", async () => {
+    const engine = new FakeEngine();
+    const events = await collect(train(options(), { engine: () => engine }));
+    expect(engine.steps.map(({ batch }) => batch.labels.length)).toEqual([5, 5, 5, 5, 3, 5, 5, 5, 5, 3]);
+    const labels = readFileSync(pairs, "utf8")
+      .trim()
+      .split("\n")
+      .slice(1)
+      .map((line) => Number(line.at(-1)));
+    for (const epoch of [0, 1]) {
+      const seen = engine.steps.slice(5 * epoch, 5 * epoch + 5).flatMap(({ batch }) => [...batch.labels]);
+      expect(seen).toEqual([...epochOrder(23, 42, epoch)].map((i) => labels[i]));
+    }
+    expect(engine.steps.map((step) => step.options.step)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(ofKind(events, "started")[0]).toMatchObject({ totalSteps: 10, stepsPerEpoch: 5, epochs: 2 });
+    expect(events.at(-1)).toMatchObject({ event: "finished", steps: 10, epochs: 2, stopped: false });
+    expect(engine.closed).toBe(1);
+  });
+
+  it("hands the engine what the options say", async () => {
+    const engine = new FakeEngine();
+    const given = options({
+      learningRate: 1e-3,
+      lrSchedulerType: "cosine",
+      numWarmupSteps: 3,
+      weightDecay: 0.1,
+      adamBeta1: 0.8,
+      adamBeta2: 0.9,
+      adamEpsilon: 1e-6,
+      maxGradNorm: 2,
+      seed: 7,
+      dropout: 0.25,
+      loraR: 4,
+      loraAlpha: 2,
+      loraDropout: 0.5,
+      loraTargetModules: ["dense"],
+      pooling: "cls",
+      numThreads: 2,
+    });
+    await train(given, { engine: () => engine }).result;
+    expect(engine.opened).toMatchObject({
+      pooling: "cls",
+      threads: 2,
+      device: "cpu",
+      shape: { hiddenDropout: 0.25, attentionDropout: 0.25 },
+    });
+    expect(engine.seed).toBe(7);
+    expect(engine.spec?.dropout).toBe(0.5);
+    expect(engine.spec?.modules).toHaveLength(7);
+    expect(engine.spec?.modules[0]).toEqual({
+      name: "encoder.layer.0.attention.output.dense",
+      rank: 4,
+      scale: 0.5,
+    });
+    for (const [step, { options: found }] of engine.steps.entries()) {
+      expect(found).toMatchObject({
+        seed: 7,
+        weightDecay: 0.1,
+        beta1: 0.8,
+        beta2: 0.9,
+        epsilon: 1e-6,
+        maxGradNorm: 2,
+        learningRate: learningRateAt(step, {
+          type: "cosine",
+          learningRate: 1e-3,
+          warmupSteps: 3,
+          totalSteps: 10,
+        }),
+      });
+    }
+  });
+
+  it("gives one step all pairs of the batches that it accumulates", async () => {
+    const engine = new FakeEngine();
+    await train(options({ gradientAccumulationSteps: 3, numTrainEpochs: 1 }), { engine: () => engine })
+      .result;
+    expect(engine.steps.map(({ batch }) => batch.labels.length)).toEqual([15, 8]);
+  });
+
+  it("puts the prefixes before the texts, each question its own", async () => {
+    const lengths = async (changes: Partial<TrainOptions>) => {
+      const engine = new FakeEngine();
+      const given = options({ numTrainEpochs: 1, perDeviceTrainBatchSize: 23, ...changes });
+      await train(given, { engine: () => engine }).result;
+      const { cuSeqlens } = engine.steps[0]?.batch ?? expect.fail("no step");
+      return [...cuSeqlens.slice(1)].map((end, i) => end - (cuSeqlens[i] as number));
+    };
+    const none = await lengths({ prefix: "" });
+    const first = await lengths({ prefix: "", question1Prefix: "a b c " });
+    const both = await lengths({ prefix: "a b " });
+    expect(first).toEqual(none.map((length, i) => length + (i % 2 === 0 ? 3 : 0)));
+    expect(both).toEqual(none.map((length) => length + 2));
+    expect(Math.max(...(await lengths({ maxLength: 8 })))).toBe(8);
+  });
+
+  it("evaluates before training and after each epoch, each distinct text once", async () => {
+    const engine = new FakeEngine();
+    const events = await collect(train(options(), { engine: () => engine }));
+    const evaluated = ofKind(events, "evaluated");
+    expect(evaluated.map(({ epoch, step }) => [epoch, step])).toEqual([
+      [0, 0],
+      [1, 5],
+      [2, 10],
+    ]);
+    expect(evaluated[0]?.metrics).toMatchObject({ pairs: 12, positives: 4 });
+    const order = events.map((event) => event.event).filter((kind) => kind !== "evaluating");
+    expect(order.indexOf("evaluated")).toBeLessThan(order.indexOf("step"));
+    expect(engine.encoded[0]?.batch.cuSeqlens.length).toBeLessThanOrEqual(25);
+  });
+
+  it("tells of every step, and logs the mean of the loss every logging_steps and at the end", async () => {
+    const events = await collect(train(options({ loggingSteps: 4 }), { engine: () => new FakeEngine() }));
+    expect(ofKind(events, "step")).toHaveLength(10);
+    const logs = ofKind(events, "log");
+    expect(logs.map(({ step }) => step)).toEqual([4, 8, 10]);
+    const mean = (from: number, to: number) => {
+      let sum = 0;
+      for (let i = from; i <= to; i++) sum += 1 / i;
+      return sum / (to - from + 1);
+    };
+    expect(logs.map(({ loss }) => loss)).toEqual([mean(1, 4), mean(5, 8), mean(9, 10)]);
+  });
+
+  it("does max_train_steps whatever the epochs, and evaluates and saves at its end", async () => {
+    for (const [maxTrainSteps, epochs] of [
+      [3, 1],
+      [12, 3],
+    ] as const) {
+      const engine = new FakeEngine();
+      const result = await train(options({ maxTrainSteps }), { engine: () => engine }).result;
+      expect(engine.steps).toHaveLength(maxTrainSteps);
+      expect(result).toMatchObject({
+        steps: maxTrainSteps,
+        epochs,
+        stopped: false,
+        savedStep: maxTrainSteps,
+      });
+      expect(result.evaluations.at(-1)?.step).toBe(maxTrainSteps);
+    }
+  });
+
+  it("uses the first 1,024 pairs only with sanity_test", async () => {
+    const engine = new FakeEngine();
+    const datasetName = writePairs(temporary.path("long.csv"), 1500);
+    const given = options({
+      datasetName,
+      sanityTest: true,
+      numTrainEpochs: 1,
+      perDeviceTrainBatchSize: 100,
+    });
+    const [started] = ofKind(await collect(train(given, { engine: () => engine })), "started");
+    expect(started).toMatchObject({ trainPairs: 1024, evalPairs: 12, totalSteps: 11 });
+  });
+
+  it("sets pairs aside with eval_fraction, and trains without evaluation when told of none", async () => {
+    const { evalDatasetName: _, ...rest } = options();
+    const fraction = { ...rest, evalFraction: 0.3 };
+    const [started] = ofKind(await collect(train(fraction, { engine: () => new FakeEngine() })), "started");
+    expect(started).toMatchObject({ trainPairs: 16, evalPairs: 7 });
+    const none = { ...rest, outputDir: newOutput() };
+    const result = await train(none, { engine: () => new FakeEngine() }).result;
+    expect(result.evaluations).toEqual([]);
+    expect(JSON.parse(readFileSync(join(none.outputDir, "peft_train.json"), "utf8")).threshold).toBeNull();
+  });
+
+  it("warns of pairs that are in both sets", async () => {
+    const events = await collect(
+      train(options({ evalDatasetName: pairs }), { engine: () => new FakeEngine() }),
+    );
+    expect(ofKind(events, "warning")[0]?.message).toMatch(/^23 of the 23 pairs/);
+    expect(ofKind(await collect(train(options(), { engine: () => new FakeEngine() })), "warning")).toEqual(
+      [],
+    );
+  });
+
+  it("writes the same bytes again, log and all but its times", async () => {
+    const [first, second] = [options(), options()];
+    for (const given of [first, second]) await train(given, { engine: () => new FakeEngine() }).result;
+    for (const name of readdirSync(first.outputDir)) {
+      if (name === "train_log.jsonl") continue;
+      const bytes = readFileSync(join(first.outputDir, name));
+      expect(bytes.equals(readFileSync(join(second.outputDir, name))), name).toBe(true);
+    }
+  });
+});
+
+describe("the output folder", () => {
+  it("holds the adapter, the tokenizer, peft_train.json and the log, and no working files", async () => {
+    const given = options({ checkpointingSteps: "epoch" });
+    await train(given, { engine: () => new FakeEngine() }).result;
+    expect(readdirSync(given.outputDir).sort()).toEqual([
+      "adapter_config.json",
+      "adapter_model.safetensors",
+      "epoch_0",
+      "epoch_1",
+      "peft_train.json",
+      "tokenizer.json",
+      "tokenizer_config.json",
+      "train_log.jsonl",
+    ]);
+    expect(readdirSync(join(given.outputDir, "epoch_0"))).toContain("adapter_model.safetensors");
+    expect(readdirSync(temporary.path()).filter((name) => name.startsWith("."))).toEqual([]);
+    const log = readFileSync(join(given.outputDir, "train_log.jsonl"), "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    const kinds = log.map(({ event }) => event);
+    expect(kinds[0]).toBe("started");
+    expect(kinds.at(-1)).toBe("finished");
+    expect(kinds.filter((kind) => kind === "evaluated")).toHaveLength(3);
+    const record = JSON.parse(readFileSync(join(given.outputDir, "peft_train.json"), "utf8"));
+    expect(record).toMatchObject({ step: 10, epoch: 2, max_length: 64, question1_prefix: "query: " });
+    expect(record.threshold).toBe(
+      log.filter(({ event }) => event === "evaluated").at(-1).metrics.accuracy_threshold,
+    );
+  });
+
+  it("keeps checkpoints of every N steps, also before the first epoch has ended", async () => {
+    const given = options({ checkpointingSteps: 2, maxTrainSteps: 5 });
+    await train(given, { engine: () => new FakeEngine() }).result;
+    expect(readdirSync(given.outputDir).filter((name) => name.startsWith("step_"))).toEqual([
+      "step_2",
+      "step_4",
+    ]);
+    const weights = readFileSync(join(given.outputDir, "step_2", "adapter_model.safetensors"));
+    expect(weights.readFloatLE(weights.length - 4)).toBe(2);
+  });
+
+  it("is refused when it is a file, holds something else or an earlier run, and is then left alone", async () => {
+    const file = temporary.path("a-file");
+    writeFileSync(file, "x");
+    await expect(train(options({ outputDir: file })).result).rejects.toMatchObject({ code: "OUTPUT_EXISTS" });
+    await expect(train(options({ outputDir: join(file, "out") })).result).rejects.toMatchObject({
+      code: "OUTPUT_UNWRITABLE",
+    });
+    const foreign = temporary.path("foreign");
+    mkdirSync(foreign);
+    writeFileSync(join(foreign, "thesis.tex"), "x");
+    await expect(train(options({ outputDir: foreign })).result).rejects.toMatchObject({
+      code: "OUTPUT_EXISTS",
+      message: expect.stringContaining("thesis.tex"),
+    });
+    expect(readdirSync(foreign)).toEqual(["thesis.tex"]);
+    const earlier = options();
+    await train(earlier, { engine: () => new FakeEngine() }).result;
+    await expect(train(earlier).result).rejects.toMatchObject({
+      code: "OUTPUT_EXISTS",
+      message: expect.stringContaining("earlier run"),
+      hint: expect.stringContaining("--overwrite_output_dir"),
+    });
+  });
+
+  it("is replaced with overwrite_output_dir, and other people's files in it stay", async () => {
+    const given = options({ checkpointingSteps: "epoch" });
+    await train(given, { engine: () => new FakeEngine() }).result;
+    writeFileSync(join(given.outputDir, "notes.txt"), "mine");
+    const again = { ...given, overwriteOutputDir: true, numTrainEpochs: 1, checkpointingSteps: null };
+    await train(again, { engine: () => new FakeEngine() }).result;
+    expect(readdirSync(given.outputDir)).not.toContain("epoch_0");
+    expect(readFileSync(join(given.outputDir, "notes.txt"), "utf8")).toBe("mine");
+    expect(JSON.parse(readFileSync(join(given.outputDir, "peft_train.json"), "utf8")).step).toBe(5);
+    const log = readFileSync(join(given.outputDir, "train_log.jsonl"), "utf8");
+    expect(log.match(/"event":"started"/g)).toHaveLength(1);
+  });
+
+  it("of an earlier run stays whole until the first save of the new one", async () => {
+    const given = options();
+    await train(given, { engine: () => new FakeEngine() }).result;
+    const before = readdirSync(given.outputDir).map((name) =>
+      readFileSync(join(given.outputDir, name), "utf8"),
+    );
+    const engine = new FakeEngine();
+    engine.onStep = (step) => {
+      if (step === 2) throw new PeftTrainError("NOT_FINITE", "the gradient is not finite");
+      return undefined;
+    };
+    const again = train({ ...given, overwriteOutputDir: true }, { engine: () => engine });
+    await expect(again.result).rejects.toMatchObject({ code: "NOT_FINITE" });
+    const after = readdirSync(given.outputDir).map((name) =>
+      readFileSync(join(given.outputDir, name), "utf8"),
+    );
+    expect(after).toEqual(before);
+  });
+
+  it("is not there after a run that failed before its first save, nor are folders made for it", async () => {
+    const engine = new FakeEngine();
+    engine.onStep = () => ({ loss: Number.NaN, gradNorm: 1 });
+    const given = options({ outputDir: temporary.path("new", "deep", "out") });
+    await expect(train(given, { engine: () => engine }).result).rejects.toMatchObject({
+      code: "NOT_FINITE",
+      message: expect.stringMatching(/^step 1 of 10: .*nothing was saved/),
+    });
+    expect(existsSync(temporary.path("new"))).toBe(false);
+    expect(engine.closed).toBe(1);
+  });
+
+  it("is not touched when the data is bad", async () => {
+    const oneClass = temporary.path("one-class.csv");
+    writeFileSync(oneClass, "question1,question2,is_duplicate\na,b,1\nc,d,1\n");
+    const empty = temporary.path("empty.csv");
+    writeFileSync(empty, "");
+    const cases: [Partial<TrainOptions>, string][] = [
+      [{ datasetName: oneClass }, "DATA_LABEL"],
+      [{ evalDatasetName: oneClass }, "DATA_LABEL"],
+      [{ datasetName: empty }, "DATA_EMPTY"],
+      [{ datasetName: temporary.path("none.csv") }, "FILE_NOT_FOUND"],
+      [{ labelColumn: "same" }, "DATA_COLUMN"],
+    ];
+    for (const [changes, code] of cases) {
+      const given = options(changes);
+      await expect(train(given).result, code).rejects.toMatchObject({ code });
+      expect(existsSync(given.outputDir)).toBe(false);
+    }
+    expect(readdirSync(temporary.path()).filter((name) => name.startsWith("."))).toEqual([]);
+  });
+
+  it("is written by one run at a time", async () => {
+    const given = options();
+    const engine = new FakeEngine();
+    let other: Promise<unknown> | undefined;
+    engine.onStep = (step) => {
+      if (step === 1 || step === 7) {
+        other = expect(
+          train({ ...given, overwriteOutputDir: true }, { engine: () => new FakeEngine() }).result,
+        ).rejects.toMatchObject({ code: "OUTPUT_EXISTS", message: expect.stringContaining("is writing to") });
+      }
+      return undefined;
+    };
+    const first = train(given, { engine: () => engine });
+    for await (const event of first) if (event.event === "step") await other;
+    expect(existsSync(join(given.outputDir, "adapter_model.safetensors"))).toBe(true);
+  });
+
+  it("is freed of what a killed run left behind", async () => {
+    const given = options();
+    const left = join(temporary.path(), `.${given.outputDir.split("/").at(-1)}.peft-train-partial`);
+    mkdirSync(left);
+    // Beyond the largest pid of Linux, so no process has it.
+    writeFileSync(join(left, "pid"), "99999999\n");
+    await train(given, { engine: () => new FakeEngine() }).result;
+    expect(existsSync(left)).toBe(false);
+  });
+});
+
+describe("stop()", () => {
+  it("ends after the step in hand and saves the adapter as it stands", async () => {
+    const given = options();
+    const run = train(given, { engine: () => new FakeEngine() });
+    for await (const event of run) if (event.event === "step" && event.step === 3) run.stop();
+    const result = await run.result;
+    expect(result.stopped).toBe(true);
+    expect(result.steps).toBeLessThan(5);
+    expect(result.savedStep).toBe(result.steps);
+    const record = JSON.parse(readFileSync(join(given.outputDir, "peft_train.json"), "utf8"));
+    expect(record).toMatchObject({ step: result.steps, epoch: 0, threshold: null });
+  });
+
+  it("before the first step leaves nothing behind", async () => {
+    const given = options();
+    const run = train(given, { engine: () => new FakeEngine() });
+    run.stop();
+    expect(await run.result).toMatchObject({ stopped: true, steps: 0, savedStep: null });
+    expect(existsSync(given.outputDir)).toBe(false);
+  });
+
+  it("is what leaving an `await using` block does", async () => {
+    const engine = new FakeEngine();
+    const given = options({ numTrainEpochs: 100 });
+    {
+      await using run = train(given, { engine: () => engine });
+      for await (const event of run) if (event.event === "step") break;
+    }
+    expect(engine.closed).toBe(1);
+    expect(engine.steps.length).toBeLessThan(500);
+  });
+});
