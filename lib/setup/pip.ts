@@ -1,0 +1,114 @@
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { PeftTrainError } from "../errors.js";
+
+export interface PipInstall {
+  /** As "torch==2.13.0". */
+  requirements: readonly string[];
+  /** `pip install --target`. */
+  target: string;
+  /** pip's TMPDIR: it downloads and unpacks there. */
+  scratch: string;
+  dependencies: boolean;
+  env: NodeJS.ProcessEnv;
+  signal: AbortSignal;
+}
+
+/** SIGKILL follows SIGTERM after this long. */
+const KILL_MS = 5_000;
+/** pip's last words; what comes before is never shown. */
+const KEPT_LINES = 60;
+const OWN_TORCH = "point PEFT_TRAIN_LIBTORCH at a torch/ or libtorch/ folder that you have";
+
+/** The interpreter whose pip is run. */
+export function pythonCommand(env: NodeJS.ProcessEnv): string {
+  return env.PEFT_TRAIN_PYTHON || "python3";
+}
+
+export function pipArguments(
+  install: Pick<PipInstall, "requirements" | "target" | "dependencies">,
+): string[] {
+  return [
+    ...["-m", "pip", "install", "--target", install.target, "--only-binary=:all:", "--no-compile"],
+    ...["--progress-bar", "off", "--no-input", "--disable-pip-version-check"],
+    ...(install.dependencies ? [] : ["--no-deps"]),
+    ...install.requirements,
+  ];
+}
+
+/**
+ * Runs pip with the user's own index, proxy and cache settings. Settles after pip has ended, an abort included.
+ *
+ * @throws PeftTrainError DOWNLOAD_FAILED with pip's last error line; ABORTED
+ */
+export async function pipInstall(install: PipInstall): Promise<void> {
+  const python = pythonCommand(install.env);
+  // --target and these two settings of a user exclude each other.
+  const env = { ...install.env, TMPDIR: install.scratch, PIP_USER: "0", PIP_REQUIRE_VIRTUALENV: "0" };
+  const child = spawn(python, pipArguments(install), { env, stdio: ["ignore", "pipe", "pipe"] });
+  const lines: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on("line", (line) => {
+      lines.push(line);
+      if (lines.length > KEPT_LINES) lines.shift();
+    });
+  }
+  let timer: NodeJS.Timeout | undefined;
+  const stop = (): void => {
+    child.kill("SIGTERM");
+    timer = setTimeout(() => child.kill("SIGKILL"), KILL_MS);
+  };
+  install.signal.addEventListener("abort", stop, { once: true });
+  try {
+    const status = await new Promise<number | NodeJS.Signals>((resolve, reject) => {
+      child.once("error", reject).once("close", (code, signal) => resolve(code ?? signal ?? 1));
+    });
+    if (install.signal.aborted) throw aborted();
+    if (status !== 0) throw pipError(python, status, lines);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw cause;
+    throw new PeftTrainError(
+      "DOWNLOAD_FAILED",
+      `Fetching libtorch needs Python with pip; there is no ${python}`,
+      {
+        cause,
+        hint: `Install python3 and python3-pip, or ${OWN_TORCH}.`,
+      },
+    );
+  } finally {
+    clearTimeout(timer);
+    install.signal.removeEventListener("abort", stop);
+  }
+}
+
+export function aborted(): PeftTrainError {
+  return new PeftTrainError("ABORTED", "Stopped while fetching libtorch; nothing was kept", {
+    hint: "Run: npx peft-train setup",
+  });
+}
+
+export function diskFull(folder: string, detail: string, cause?: unknown): PeftTrainError {
+  return new PeftTrainError("OUTPUT_UNWRITABLE", `Not enough space for libtorch in ${folder}: ${detail}`, {
+    cause,
+    hint: "Make room, or set PEFT_TRAIN_CACHE to a folder on another disk.",
+  });
+}
+
+function pipError(python: string, status: number | NodeJS.Signals, lines: readonly string[]): PeftTrainError {
+  const told = lines.map((line) => line.trim()).filter((line) => line !== "");
+  const last = told.findLast((line) => /^ERROR:/.test(line)) ?? told.at(-1) ?? "it said nothing";
+  const cause = new Error(`pip, exit status ${status}:\n${lines.join("\n")}`);
+  if (told.some((line) => line.includes("No module named pip"))) {
+    return new PeftTrainError("DOWNLOAD_FAILED", `Fetching libtorch needs pip; ${python} has none`, {
+      cause,
+      hint: `Run: ${python} -m ensurepip --upgrade (or install python3-pip), or ${OWN_TORCH}.`,
+    });
+  }
+  if (told.some((line) => /No space left on device|Disk quota exceeded/.test(line))) {
+    return diskFull("the cache", last, cause);
+  }
+  const hint = /No matching distribution|Could not find a version/.test(last)
+    ? `torch has wheels for Linux and Python 3.10 or newer; see which one runs with: ${python} --version. PEFT_TRAIN_PYTHON names another.`
+    : `Check the network and pip's settings with: ${python} -m pip config list. Then run: npx peft-train setup`;
+  return new PeftTrainError("DOWNLOAD_FAILED", `pip could not fetch libtorch: ${last}`, { cause, hint });
+}

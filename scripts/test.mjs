@@ -1,0 +1,94 @@
+// npm test: builds what is out of date, runs the C++ tests and then vitest, and ends with the sum of both.
+// With arguments (files, -t) it runs vitest alone, with these.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const chosen = process.argv.slice(2);
+
+build("npm", ["run", "--silent", "build"]);
+const counts = [];
+if (chosen.length === 0) {
+  build(process.execPath, ["scripts/build-native.mjs", "--tests"]);
+  counts.push(engineTests());
+} else {
+  console.log("Tests were named: the C++ tests are left out.");
+}
+counts.push(vitest(chosen));
+
+let passed = 0;
+let failed = 0;
+for (const count of counts) {
+  passed += count.passed;
+  failed += count.failed;
+  if (count.skipped > 0) console.log(`${count.skipped} skipped`);
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 && counts.every((count) => count.passed > 0) ? 0 : 1);
+
+function build(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+  if (error === undefined && status === 0) return;
+  console.error(`The build failed: ${command} ${args.join(" ")}${error ? `: ${error.message}` : ""}`);
+  console.log("0 passed, 1 failed");
+  process.exit(1);
+}
+
+/** The program's last line counts; one that crashed or counted nothing is a failed test. */
+function engineTests() {
+  const program = join(root, "build-tests", "Release", "engine_tests");
+  const { status, signal, stdout, error } = spawnSync(program, {
+    cwd: root,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const output = stdout?.toString() ?? "";
+  process.stdout.write(output);
+  const line = /^engine: (\d+) passed, (\d+) failed$/m.exec(output);
+  const count = { passed: Number(line?.[1] ?? 0), failed: Number(line?.[2] ?? 0), skipped: 0 };
+  if (status === 0 && line !== null) return count;
+  console.error(`engine_tests ended with ${error?.message ?? signal ?? `status ${status}`}`);
+  return { ...count, failed: Math.max(1, count.failed) };
+}
+
+function vitest(args) {
+  const folder = mkdtempSync(join(tmpdir(), "peft-train-vitest-"));
+  const file = join(folder, "results.json");
+  try {
+    const program = join(root, "node_modules", "vitest", "vitest.mjs");
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`];
+    const { status, signal } = spawnSync(process.execPath, [program, "run", ...reporters, ...args], {
+      cwd: root,
+      stdio: "inherit",
+    });
+    const count = readCount(file);
+    if (status === 0 && count !== undefined) return count;
+    // Also an error outside any test, as an unhandled rejection, which vitest reports by its status alone.
+    if (signal !== null || count === undefined)
+      console.error(`vitest ended with ${signal ?? `status ${status}`}`);
+    return { passed: 0, skipped: 0, ...count, failed: Math.max(1, count?.failed ?? 0) };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function readCount(file) {
+  let results;
+  try {
+    results = JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    return undefined; // vitest ended before it could write it
+  }
+  // A file that does not load holds no test that could fail.
+  const unloaded = results.testResults.filter(
+    ({ status, assertionResults }) =>
+      status === "failed" && assertionResults.every((test) => test.status !== "failed"),
+  );
+  return {
+    passed: results.numPassedTests,
+    failed: results.numFailedTests + unloaded.length,
+    skipped: results.numPendingTests + results.numTodoTests,
+  };
+}
