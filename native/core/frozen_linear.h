@@ -18,17 +18,18 @@ class FrozenLinear {
   virtual int64_t out_features() const = 0;
   /// Bytes that the weight occupies.
   virtual int64_t bytes() const = 0;
-  /// W as fp32 [out, in].
+  /// A fresh copy of W as fp32 [out, in].
   virtual Tensor dequantize() const = 0;
-  /// Whether dequantize() is free, so that an adapter may be folded into a dense copy.
+  /// Whether a dense copy per adapter is in proportion to the weight itself, so that the adapter may be
+  /// folded in.
   virtual bool dense() const = 0;
   /// out [T, out] = x W' + bias (bias may be undefined).
   virtual void forward(const Tensor& x, const Tensor& bias, Tensor& out) const = 0;
   /// dx [T, in] = dy W, added to dx if accumulate.
-  virtual void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) const = 0;
+  virtual void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) = 0;
 };
 
 /// W in fp32.
-std::unique_ptr<FrozenLinear> make_dense_linear(Tensor weight);
+std::unique_ptr<FrozenLinear> make_dense_linear(const Tensor& weight);
 
 }  // namespace peft

@@ -4,17 +4,41 @@
 
 // The matrix products of the encoder, over row-major fp32. One place, so that a faster product is one change.
 
-namespace peft::gemm {
+namespace peft {
 
 using at::Tensor;
 
-/// out [T, out] = x [T, in] w' (w [out, in]), plus bias where it is defined.
-void linear(const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& out);
+/// A dense weight W [out, in] in the layout that its device multiplies fastest: on the CPU packed once for y
+/// = x W' and, where a gradient asks for it, once more for dx = dy W; elsewhere as it is.
+class PackedWeight {
+ public:
+  PackedWeight() = default;
+  explicit PackedWeight(const Tensor& weight) { assign(weight); }
 
-/// dx [T, in] = dy [T, out] w, added to dx if accumulate.
-void linear_backward_input(const Tensor& dy, const Tensor& w, bool accumulate, Tensor& dx);
+  bool defined() const { return out_ > 0; }
+  int64_t out_features() const { return out_; }
+  int64_t in_features() const { return in_; }
+  int64_t bytes() const;
+  /// Takes another weight; memory is kept where the shape is the same.
+  void assign(const Tensor& weight);
+  /// A fresh copy of W, [out, in].
+  Tensor unpack() const;
 
-/// out = scale * a b, added to out if accumulate.
+  /// out [T, out] = x [T, in] W' + bias, which may be undefined.
+  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const;
+  /// dx [T, in] = dy [T, out] W, added to dx if accumulate.
+  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx);
+
+ private:
+  bool on_cpu() const { return forward_.device().is_cpu(); }
+  void pack_backward(const Tensor& weight);
+
+  int64_t out_ = 0, in_ = 0;
+  Tensor forward_;   // packed W' on the CPU, W elsewhere
+  Tensor backward_;  // packed W on the CPU, once it was asked for
+};
+
+/// out = scale * a b, added to out if accumulate; for the thin products of LoRA.
 void multiply(const Tensor& a, const Tensor& b, double scale, bool accumulate, Tensor& out);
 
-}  // namespace peft::gemm
+}  // namespace peft

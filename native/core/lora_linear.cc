@@ -1,9 +1,6 @@
 #include "core/lora_linear.h"
 
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
-
-#include "core/gemm.h"
 
 namespace peft {
 
@@ -15,23 +12,22 @@ void LoraLinear::prepare(bool use_adapter, const Dropout& dropout) {
   }
   mode_ = dropout.active() || !base_->dense() ? Mode::kApart : Mode::kFolded;
   if (mode_ != Mode::kFolded) return;
-  const Tensor base = base_->dequantize();
-  if (!folded_.defined()) folded_ = at::empty_like(base);
-  folded_.copy_(base);
+  const Tensor whole = base_->dequantize();
   for (const LoraSlice& s : slices_) {
-    Tensor rows = folded_.narrow(0, s.begin, s.size);
-    gemm::multiply(s.module->b, s.module->a, s.module->scale, true, rows);
+    Tensor rows = whole.narrow(0, s.begin, s.size);
+    multiply(s.module->b, s.module->a, s.module->scale, true, rows);
   }
+  folded_.assign(whole);
 }
 
 void LoraLinear::forward(const Tensor& x, uint32_t first_token, Tensor& out) {
-  if (mode_ == Mode::kFolded) return gemm::linear(x, folded_, bias_, out);
+  if (mode_ == Mode::kFolded) return folded_.forward(x, bias_, out);
   base_->forward(x, bias_, out);
   if (mode_ == Mode::kBase) return;
   for (const LoraSlice& s : slices_) {
     Tensor columns = out.narrow(1, s.begin, s.size);
     const Tensor xa = at::mm(dropped(s, x, first_token), s.module->a.t());
-    gemm::multiply(xa, s.module->b.t(), s.module->scale, true, columns);
+    multiply(xa, s.module->b.t(), s.module->scale, true, columns);
   }
 }
 
@@ -39,24 +35,24 @@ void LoraLinear::backward_parameters(const Tensor& x, const Tensor& dy, uint32_t
   for (const LoraSlice& s : slices_) {
     LoraModule& m = *s.module;
     const Tensor xd = dropped(s, x, first_token), dys = dy.narrow(1, s.begin, s.size);
-    gemm::multiply(dys.t(), at::mm(xd, m.a.t()), m.scale, true, m.grad_b);
-    gemm::multiply(at::mm(dys, m.b).t(), xd, m.scale, true, m.grad_a);
+    multiply(dys.t(), at::mm(xd, m.a.t()), m.scale, true, m.grad_b);
+    multiply(at::mm(dys, m.b).t(), xd, m.scale, true, m.grad_a);
   }
 }
 
 void LoraLinear::backward_input(const Tensor& dy, uint32_t first_token, bool accumulate, Tensor& dx) {
-  if (mode_ == Mode::kFolded) return gemm::linear_backward_input(dy, folded_, accumulate, dx);
+  if (mode_ == Mode::kFolded) return folded_.backward_input(dy, accumulate, dx);
   base_->backward_input(dy, accumulate, dx);
   if (mode_ == Mode::kBase) return;
   for (const LoraSlice& s : slices_) {
     const Tensor dxa = at::mm(dy.narrow(1, s.begin, s.size), s.module->b);
     const Dropout d = slice_dropout(s, first_token);
     if (!d.active()) {
-      gemm::multiply(dxa, s.module->a, s.module->scale, true, dx);
+      multiply(dxa, s.module->a, s.module->scale, true, dx);
       continue;
     }
     Tensor dxd = input_gradient_.take(dx.size(0), dx.size(1), dx.device());
-    gemm::multiply(dxa, s.module->a, s.module->scale, false, dxd);
+    multiply(dxa, s.module->a, s.module->scale, false, dxd);
     dropout_apply(dxd, d, true, dx);
   }
 }

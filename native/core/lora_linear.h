@@ -5,6 +5,7 @@
 #include "core/adapter.h"
 #include "core/buffer.h"
 #include "core/frozen_linear.h"
+#include "core/gemm.h"
 #include "kernels/kernels.h"
 
 namespace peft {
@@ -26,7 +27,7 @@ struct LoraSlice {
 /// numbers.
 class LoraLinear {
  public:
-  LoraLinear(const FrozenLinear* base, Tensor bias) : base_(base), bias_(std::move(bias)) {}
+  LoraLinear(FrozenLinear* base, Tensor bias) : base_(base), bias_(std::move(bias)) {}
 
   void attach(std::vector<LoraSlice> slices) { slices_ = std::move(slices); }
   bool adapted() const { return !slices_.empty(); }
@@ -49,12 +50,12 @@ class LoraLinear {
   /// x as this slice's A sees it.
   Tensor dropped(const LoraSlice& slice, const Tensor& x, uint32_t first_token);
 
-  const FrozenLinear* base_;
+  FrozenLinear* base_;
   Tensor bias_;
   std::vector<LoraSlice> slices_;
   Mode mode_ = Mode::kBase;
   Dropout dropout_;
-  Tensor folded_;
+  PackedWeight folded_;
   Buffer dropped_, input_gradient_;
 };
 

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <stdlib.h>
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 #include "kernels/cpu/table.h"
 
@@ -8,6 +11,14 @@
 namespace peft::cpu::PEFT_KERNEL_NS {
 
 constexpr int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+#if defined(_OPENMP)
+static inline int64_t thread_count() { return omp_get_num_threads(); }
+static inline int64_t thread_number() { return omp_get_thread_num(); }
+#else
+static inline int64_t thread_count() { return 1; }
+static inline int64_t thread_number() { return 0; }
+#endif
 
 /// A 64-byte aligned buffer of floats for one thread; aborts the process only where malloc itself fails.
 struct Scratch {
@@ -39,5 +50,12 @@ void attention_backward(const float* dcontext, const float* qkv, const float* co
                         Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
 void mean_pool(const float* x, Packed packed, int64_t d, float* out);
 void mean_pool_backward(const float* dout, Packed packed, int64_t d, float* dx);
+int64_t packed_floats(int64_t k_size, int64_t n_size);
+void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+          float* packed);
+void unpack(const float* packed, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+            float* b);
+void product_packed(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
+                    int64_t n_size, const float* bias, bool accumulate, float* c, int64_t ldc);
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

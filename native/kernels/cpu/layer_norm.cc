@@ -10,7 +10,7 @@ struct Moments {
 
 /// Two passes: the variance of differences from the mean loses no digits.
 inline Moments moments(const float* y, int64_t d, float eps) {
-  const int64_t whole = d & ~(int64_t)15;
+  const int64_t whole = d / kLanes * kLanes;
   Vec s{};
   for (int64_t j = 0; j < whole; j += kLanes) s += load(y + j);
   float total = sum(s);
@@ -28,7 +28,7 @@ inline Moments moments(const float* y, int64_t d, float eps) {
 
 inline void normalize(const float* y, Moments m, int64_t d, const float* gamma, const float* beta,
                       float* out) {
-  const int64_t whole = d & ~(int64_t)15;
+  const int64_t whole = d / kLanes * kLanes;
   for (int64_t j = 0; j < whole; j += kLanes) {
     store(out + j, (load(y + j) - m.mean) * m.rstd * load(gamma + j) + load(beta + j));
   }
@@ -93,7 +93,7 @@ void layer_norm_apply(const float* y, const float* mean, const float* rstd, int6
 void layer_norm_backward(const float* dout, const float* y, const float* mean, const float* rstd,
                          int64_t tokens, int64_t d, const float* gamma, const Dropout& dropout, float* dy,
                          float* dmasked) {
-  const int64_t whole = d & ~(int64_t)15;
+  const int64_t whole = d / kLanes * kLanes;
 #pragma omp parallel
   {
     Scratch scratch(padded(d, 64));

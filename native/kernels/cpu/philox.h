@@ -14,20 +14,13 @@ static inline LongVec multiply_low(LongVec a, uint32_t factor) {
 #if defined(__AVX512F__)
   return (LongVec)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(factor));
 #elif defined(__AVX2__)
-  union {
-    LongVec whole;
-    __m256i half[2];
-  } v = {a};
-  const __m256i f = _mm256_set1_epi64x(factor);
-  v.half[0] = _mm256_mul_epu32(v.half[0], f);
-  v.half[1] = _mm256_mul_epu32(v.half[1], f);
-  return v.whole;
+  return (LongVec)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(factor));
 #else
   return (a & 0xFFFFFFFFu) * factor;
 #endif
 }
 
-/// Sixteen Philox4x32-10 draws (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): lane l
+/// kLanes Philox4x32-10 draws (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): lane l
 /// has the counter {c0[l], c1, c2, c3}.
 static inline void philox(WordVec c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t key0, uint32_t key1,
                           WordVec out[4]) {
@@ -55,12 +48,16 @@ static inline void philox(WordVec c0, uint32_t c1, uint32_t c2, uint32_t c3, uin
 
 /// 0 or 1 / (1 - rate) for columns [64 * group, 64 * group + 64) of a row; `keep` has room for 64.
 static inline void dropout_group(const Dropout& d, uint32_t token, uint32_t group, float* keep) {
-  const WordVec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  WordVec words[4];
-  philox(lane + group * 16, token, d.step, d.site, (uint32_t)d.seed, (uint32_t)(d.seed >> 32), words);
+  WordVec lane{};
+  for (int i = 0; i < kLanes; i++) lane[i] = (uint32_t)i;
   const WordVec threshold = WordVec{} + d.threshold();
   const Vec scale = splat(d.scale());
-  for (int w = 0; w < 4; w++) store(keep + 16 * w, words[w] < threshold ? Vec{} : scale);
+  for (uint32_t first = 0; first < 16; first += kLanes) {
+    WordVec words[4];
+    philox(lane + (group * 16 + first), token, d.step, d.site, (uint32_t)d.seed, (uint32_t)(d.seed >> 32),
+           words);
+    for (int w = 0; w < 4; w++) store(keep + 16 * w + first, words[w] < threshold ? Vec{} : scale);
+  }
 }
 
 /// The keep factors of a whole row of `columns`; `keep` has room for the next multiple of 64.

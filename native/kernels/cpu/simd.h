@@ -9,13 +9,19 @@
 
 namespace peft::cpu::PEFT_KERNEL_NS {
 
-typedef float Vec __attribute__((vector_size(64)));
-typedef float VecUnaligned __attribute__((vector_size(64), aligned(4)));
-typedef int32_t IntVec __attribute__((vector_size(64)));
-typedef uint32_t WordVec __attribute__((vector_size(64)));
-typedef uint64_t LongVec __attribute__((vector_size(64)));
-
+#if defined(__AVX512F__)
 constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef float VecUnaligned __attribute__((vector_size(4 * kLanes), aligned(4)));
+typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t WordVec __attribute__((vector_size(4 * kLanes)));
+typedef uint64_t LongVec __attribute__((vector_size(4 * kLanes)));
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const VecUnaligned*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<VecUnaligned*>(p) = v; }
@@ -34,10 +40,11 @@ static inline void store_first(float* p, Vec v, int64_t n) {
 static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
 static inline float sum(Vec v) {
-  float s[8];
-  for (int i = 0; i < 8; i++) s[i] = v[i] + v[i + 8];
-  for (int i = 0; i < 4; i++) s[i] += s[i + 4];
-  return (s[0] + s[2]) + (s[1] + s[3]);
+  float lane[kLanes];
+  for (int i = 0; i < kLanes; i++) lane[i] = v[i];
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+  return lane[0];
 }
 
 static inline float maximum(Vec v) {

@@ -11,7 +11,7 @@ struct Strided {
   int64_t column;
 };
 
-/// C[ROWS, 16 * VECS] (+)= A * B with the accumulators in registers.
+/// C[ROWS, kLanes * VECS] (+)= A * B with the accumulators in registers.
 template <int ROWS, int VECS>
 static inline void product_block(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row,
                                  int64_t k_size, bool accumulate) {
@@ -33,7 +33,7 @@ static inline void product_block(Strided a, const float* b, int64_t b_row, float
 #if defined(__AVX512F__)
 constexpr int kBlockRows = 6;
 #else
-constexpr int kBlockRows = 2;
+constexpr int kBlockRows = 4;
 #endif
 
 template <int VECS>

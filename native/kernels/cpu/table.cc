@@ -21,6 +21,10 @@ const CpuKernels kKernels = {
     attention_backward,
     mean_pool,
     mean_pool_backward,
+    packed_floats,
+    pack,
+    unpack,
+    product_packed,
 };
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

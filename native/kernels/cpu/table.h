@@ -49,6 +49,17 @@ struct CpuKernels {
   void (*mean_pool)(const float* x, Packed packed, int64_t d, float* out);
   /// dx[t] = dout[s] / length of s, for every row t of sequence s.
   void (*mean_pool_backward)(const float* dout, Packed packed, int64_t d, float* dx);
+  /// Floats that pack() writes for B [k, n].
+  int64_t (*packed_floats)(int64_t k, int64_t n);
+  /// Packs B [k, n], whose element (i, j) is b[i * row_stride + j * column_stride].
+  void (*pack)(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
+               float* packed);
+  /// The way back.
+  void (*unpack)(const float* packed, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
+                 float* b);
+  /// C [rows, n] = A [rows, k] B + bias (null for none), added to C if accumulate.
+  void (*product_packed)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
+                         const float* bias, bool accumulate, float* c, int64_t ldc);
 };
 
 namespace cpu {

@@ -1,5 +1,7 @@
 #include "kernels/kernels.h"
 
+#include <ATen/Parallel.h>
+
 #include "check.h"
 #include "kernels/cpu/table.h"
 #include "kernels/philox.h"
@@ -223,6 +225,44 @@ PEFT_TEST(mean_pool_matches_reference_both_ways) {
     k.mean_pool_backward(in(g), packed(layout), 33, io(dx1));
     check_close(dx1, dx, 1e-7, 1e-6, name + " mean pool backward");
   });
+}
+
+PEFT_TEST(packed_products_match_fp64_and_do_not_depend_on_rows_or_threads) {
+  struct Shape {
+    int64_t rows, k, n;
+  };
+  const Shape shapes[] = {{1, 1, 1},       {3, 5, 7},        {14, 32, 32},  {29, 100, 33},
+                          {25, 384, 1152}, {150, 1536, 384}, {257, 385, 95}};
+  for (const Shape& s : shapes) {
+    const at::Tensor a = at::randn({s.rows, s.k}), w = at::randn({s.n, s.k}), bias = at::randn({s.n}),
+                     c0 = at::randn({s.rows, s.n});
+    const at::Tensor product = at::mm(a.to(at::kDouble), w.to(at::kDouble).t());
+    const double tolerance = 2e-7 * std::sqrt(static_cast<double>(s.k)) + 1e-6;  // of the largest entry
+    for_each_set([&](const CpuKernels& k, const std::string& name) {
+      const std::string what =
+          name + " " + std::to_string(s.rows) + "x" + std::to_string(s.k) + "x" + std::to_string(s.n);
+      at::Tensor packed = at::full({k.packed_floats(s.k, s.n)}, NAN), back = at::empty_like(w),
+                 c = at::empty({s.rows, s.n});
+      k.pack(in(w), 1, s.k, s.k, s.n, io(packed));
+      k.unpack(in(packed), 1, s.k, s.k, s.n, io(back));
+      check(at::equal(back, w), "unpack " + what);
+      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, in(bias), false, io(c), s.n);
+      check_close(c, (product + bias).to(at::kFloat), 0, tolerance, "product " + what);
+      at::Tensor sum = c0.clone();
+      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, nullptr, true, io(sum), s.n);
+      check_close(sum, (product + c0).to(at::kFloat), 0, tolerance, "accumulated product " + what);
+      at::Tensor last = at::empty({1, s.n});
+      k.product_packed(in(a) + (s.rows - 1) * s.k, s.k, in(packed), 1, s.k, s.n, in(bias), false, io(last),
+                       s.n);
+      check(at::equal(last[0], c[s.rows - 1]), "one row alone gives the same bits " + what);
+      const int threads = at::get_num_threads();
+      at::set_num_threads(threads == 1 ? 3 : 1);
+      at::Tensor other = at::empty_like(c);
+      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, in(bias), false, io(other), s.n);
+      at::set_num_threads(threads);
+      check(at::equal(other, c), "other number of threads gives the same bits " + what);
+    });
+  }
 }
 
 }  // namespace peft::test
