@@ -1,10 +1,13 @@
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
+import { loadPairs, type PairColumns } from "./data/pairs.js";
 import { Tokenizer } from "./data/tokenizer.js";
 import { embedTexts } from "./embed.js";
 import { PeftTrainError } from "./errors.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { loadEngine } from "./native/load.js";
 import type { EncoderInfo, NativeEncoder, NativeEngine, Pooling } from "./native/types.js";
+import { type EvalMetrics, evaluatePairs, requireBothClasses } from "./train/evaluate.js";
+import { TRAIN_OPTIONS } from "./train/option-table.js";
 
 export interface LoadOptions {
   /** Folder of an adapter that this package or PEFT wrote. */
@@ -30,7 +33,26 @@ export interface EncodeTextsOptions {
   adapter?: boolean | undefined;
 }
 
+export interface EvaluateFileOptions {
+  /** Names of the columns; default: question1, question2, is_duplicate. */
+  columns?: Partial<PairColumns> | undefined;
+  /** Default: as the adapter was trained, or `query: `. */
+  question1Prefix?: string | undefined;
+  question2Prefix?: string | undefined;
+  maxLength?: number | undefined;
+  /** Pairs encoded at a time. Default: 128. */
+  batchSize?: number | undefined;
+  /** False measures the base model. Default: true. */
+  adapter?: boolean | undefined;
+  /** Bytes of the file read, and in all (0 where that cannot be known). */
+  onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
+  onProgress?: ((pairsDone: number, pairsTotal: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 const DEFAULT_MAX_LENGTH = 128;
+/** What training puts before both questions unless it is told otherwise, so that both measure the same. */
+const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
 /** Texts that are tokenised and sorted by length together. */
 const TEXTS_AT_A_TIME = 8192;
 
@@ -133,6 +155,36 @@ export class Encoder implements AsyncDisposable {
       this.encode(b, { ...options, normalize: true, prefix: secondPrefix }),
     ]);
     return Float32Array.from(first, (vector, i) => dot(vector, second[i] as Float32Array));
+  }
+
+  /**
+   * Measures how well cosine similarity tells the pairs of a CSV or TSV file apart, with the prefixes that the adapter
+   * was trained with.
+   * @throws As for reading pairs: FILE_NOT_FOUND, DATA_COLUMN, DATA_LABEL, DATA_MALFORMED, DATA_EMPTY.
+   */
+  evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
+    return this.exclusive(async () => {
+      const { record } = this.adapter ?? {};
+      const maxLength = options.maxLength ?? this.defaults.maxLength;
+      requireMaxLength(maxLength, this.model);
+      const source = {
+        path: file,
+        columns: options.columns ?? {},
+        question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
+        question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+        maxLength,
+      };
+      const dataset = await loadPairs(source, this.tokenizer, options.onRead);
+      requireBothClasses(dataset, source.columns.label);
+      const metrics = await evaluatePairs(this.native, dataset, {
+        batchSize: options.batchSize ?? 128,
+        adapter: this.adapter !== undefined && (options.adapter ?? true),
+        onProgress: options.onProgress,
+        stopped: () => options.signal?.aborted ?? false,
+      });
+      if (metrics === undefined) throw new PeftTrainError("ABORTED", `evaluation of ${file} was stopped`);
+      return metrics;
+    });
   }
 
   /** Frees the model, once running calls have ended. */

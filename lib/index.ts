@@ -1,4 +1,4 @@
-export { Encoder, type EncodeTextsOptions, type LoadOptions } from "./encoder.js";
+export { Encoder, type EncodeTextsOptions, type EvaluateFileOptions, type LoadOptions } from "./encoder.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export type { EncoderInfo, Pooling } from "./native/types.js";
 export type { EvalMetrics } from "./train/evaluate.js";

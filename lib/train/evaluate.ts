@@ -1,5 +1,6 @@
-import type { PairDataset } from "../data/pairs.js";
+import { DEFAULT_COLUMNS, type PairDataset } from "../data/pairs.js";
 import { embedTexts } from "../embed.js";
+import { PeftTrainError } from "../errors.js";
 import { averagePrecision } from "../metrics/average-precision.js";
 import { rocAuc } from "../metrics/roc.js";
 import { bestAccuracy, bestF1 } from "../metrics/threshold.js";
@@ -44,6 +45,17 @@ export async function evaluatePairs(
 ): Promise<EvalMetrics | undefined> {
   const scores = await pairSimilarities(encoder, dataset, options);
   return scores === undefined ? undefined : metricsOf(scores, dataset.labels);
+}
+
+/** @throws DATA_LABEL: neither the loss nor ROC AUC says anything about a set of one class. */
+export function requireBothClasses(dataset: PairDataset, labelColumn = DEFAULT_COLUMNS.label): void {
+  if (dataset.positives > 0 && dataset.positives < dataset.count) return;
+  const label = dataset.positives === 0 ? 0 : 1;
+  throw new PeftTrainError(
+    "DATA_LABEL",
+    `${dataset.path}: all ${dataset.count} labels in column ${labelColumn} are ${label}; expected both 0 and 1`,
+    { hint: "Pairs of both kinds are needed: 1 for the same meaning, 0 for another." },
+  );
 }
 
 /** Cosine of every pair; undefined when it was stopped. */

@@ -91,7 +91,7 @@ export const TRAIN_OPTIONS = {
     max: 1,
     above: true,
     below: true,
-    doc: "or: set this part of the training pairs aside for it, drawn by the seed",
+    doc: "in place of that file: set this part of the training pairs aside, drawn by the seed",
   },
   question1_column: { group: "Data", type: "string", default: "question1", doc: "column of the first text" },
   question2_column: { group: "Data", type: "string", default: "question2", doc: "column of the second text" },
@@ -302,7 +302,7 @@ export const TRAIN_OPTIONS = {
     type: "string",
     default: "cpu",
     pattern: /^(cpu|cuda(:\d{1,3})?)$/,
-    doc: "cpu, cuda or cuda:N",
+    doc: "where to run: cpu, cuda or cuda:N",
   },
   num_threads: {
     group: "Machine",
@@ -317,7 +317,7 @@ export const TRAIN_OPTIONS = {
     type: "string",
     default: "no",
     choices: ["no", "fp16", "bf16", "fp8"],
-    doc: "no: float32 (the others are not available in this version)",
+    doc: "in this version only no, which is float32",
   },
 } as const satisfies Record<string, OptionDefinition>;
 

@@ -156,7 +156,7 @@ function allowed(definition: OptionDefinition): string {
   switch (definition.type) {
     case "string":
       if (definition.choices !== undefined) return `one of ${definition.choices.join(", ")}`;
-      return definition.pattern === undefined ? "a value" : definition.doc;
+      return definition.pattern === undefined ? "a value" : "cpu, cuda or cuda:N";
     case "boolean":
       return "true or false";
     case "integer":

@@ -7,6 +7,7 @@ import { PeftTrainError } from "../errors.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import type { AdapterSpec, ModelShape, Pooling } from "../native/types.js";
+import { requireBothClasses } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
 import { loraConfig, type ResolvedTrainOptions } from "./options.js";
 import { countShared } from "./overlap.js";
@@ -99,17 +100,6 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
     ({ train: training, eval: evaluation } = splitPairs(training, options.evalFraction, options.seed));
   }
   return { training, evaluation, base: await hashing };
-}
-
-/** @throws DATA_LABEL: neither the loss nor ROC AUC says anything about a set of one class. */
-export function requireBothClasses(dataset: PairDataset, labelColumn: string): void {
-  if (dataset.positives > 0 && dataset.positives < dataset.count) return;
-  const label = dataset.positives === 0 ? 0 : 1;
-  throw new PeftTrainError(
-    "DATA_LABEL",
-    `${dataset.path}: all ${dataset.count} labels in column ${labelColumn} are ${label}; expected both 0 and 1`,
-    { hint: "Pairs of both kinds are needed: 1 for the same meaning, 0 for another." },
-  );
 }
 
 function warnOfShared(

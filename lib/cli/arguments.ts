@@ -1,0 +1,82 @@
+import { nearest } from "../data/nearest.js";
+import { PeftTrainError } from "../errors.js";
+
+/**
+ * Brings flags to the one form that commands define: snake case, `--a_b`. `--no-a-b` keeps its `--no-`, which yargs
+ * reads as "false"; what follows a lone `--` is left alone, and so are values.
+ */
+export function normalizeArguments(args: readonly string[]): string[] {
+  const end = args.indexOf("--");
+  return args.map((arg, i) => {
+    const match = /^--(no-)?([a-zA-Z][\w-]*)(=[\s\S]*)?$/.exec(arg);
+    if (match === null || (end >= 0 && i >= end)) return arg;
+    const [, negation = "", name = "", value = ""] = match;
+    return `--${negation}${name.replaceAll("-", "_")}${value}`;
+  });
+}
+
+/** The command that `args` names first, and nothing when it starts with a flag or another word. */
+export function commandOf(args: readonly string[], commands: readonly string[]): string | undefined {
+  const first = args[0];
+  return first !== undefined && commands.includes(first) ? first : undefined;
+}
+
+/** A text as a shell takes it as one word. */
+export function shellQuote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * What yargs says of arguments it does not take, as an error with the nearest name.
+ * @param args As normalised.
+ * @param flags Names of the flags that the command knows.
+ */
+export function usageError(
+  message: string,
+  args: readonly string[],
+  flags: readonly string[],
+  commands: readonly string[],
+): PeftTrainError {
+  const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(", ");
+  const missing = /^Missing required arguments?: (.*)$/.exec(message)?.[1]?.split(", ");
+  const noValue = /^Not enough arguments following: (.*)$/.exec(message)?.[1];
+  if (unknown !== undefined) return unknownArguments(unknown, args, flags, commands);
+  if (missing !== undefined) {
+    const names = missing.map((name) => `--${name}`).join(", ");
+    return new PeftTrainError("USAGE", `${names} ${missing.length > 1 ? "are" : "is"} required`, {
+      hint: "Add --help to see what each flag means.",
+    });
+  }
+  if (noValue !== undefined) return new PeftTrainError("USAGE", `--${noValue} needs a value`);
+  return new PeftTrainError("USAGE", message.replaceAll(/\s*\n\s*/g, " "), {
+    hint: "Add --help to see what there is.",
+  });
+}
+
+function unknownArguments(
+  unknown: readonly string[],
+  args: readonly string[],
+  flags: readonly string[],
+  commands: readonly string[],
+): PeftTrainError {
+  const isFlag = (name: string): boolean =>
+    args.some((arg) => arg.replace(/^--(no-)?/, "--").split("=")[0] === `--${name}` || arg === `-${name}`);
+  // yargs names every unknown flag and word; the first in the order typed is what to mend first.
+  const word = unknown.find((name) => !isFlag(name));
+  if (word !== undefined && args[0] === word) {
+    const near = nearest(word, commands);
+    return new PeftTrainError("USAGE", `unknown command ${word}`, {
+      hint: near === undefined ? `Commands are ${commands.join(", ")}.` : `Did you mean ${near}?`,
+    });
+  }
+  const flag = unknown.find(isFlag);
+  if (flag === undefined) {
+    return new PeftTrainError("USAGE", `unexpected argument ${word}`, {
+      hint: "Values follow their flag, as in --max_length 70; quote one that holds spaces.",
+    });
+  }
+  const near = nearest(flag, flags);
+  return new PeftTrainError("USAGE", `unknown flag ${flag.length === 1 ? "-" : "--"}${flag}`, {
+    hint: near === undefined ? "Add --help to see what there is." : `Did you mean --${near}?`,
+  });
+}

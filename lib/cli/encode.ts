@@ -1,0 +1,48 @@
+import type { CommandModule } from "yargs";
+import type { OptionName } from "../train/option-table.js";
+import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
+
+export const ENCODE_FLAGS = [
+  "model_name_or_path",
+  "pooling",
+  "max_length",
+  "prefix",
+  "device",
+  "num_threads",
+] as const satisfies OptionName[];
+
+export const encodeCommand: CommandModule<object, FlagValues> = {
+  command: "encode",
+  describe: "Turn texts into vectors, with an adapter or without",
+  builder: (yargs) =>
+    withFlags(yargs, ENCODE_FLAGS, { group: "Options:" })
+      .option("prefix", {
+        describe: "Put before every text; default: what the adapter was trained with, or nothing",
+        defaultDescription: undefined,
+      })
+      .options({
+        adapter: {
+          group: "Options:",
+          describe:
+            "Folder of an adapter, of this package or of PEFT; it says prefix, pooling and max_length",
+        },
+        input: { group: "Options:", describe: "Texts: .txt (one a line), .jsonl, .csv or .tsv" },
+        column: { group: "Options:", describe: "Column or key of the text in a .csv, .tsv or .jsonl file" },
+        output: {
+          group: "Options:",
+          describe: "Vectors, float32, one row a text in input order: .npy or .jsonl",
+        },
+        normalize: {
+          type: "boolean",
+          group: "Options:",
+          describe: "Scale vectors to length 1, so that a dot product is a cosine",
+          defaultDescription: "true",
+        },
+        ...OUTPUT_FLAGS,
+      })
+      .example(
+        '$0 encode --model_name_or_path=models/e5-small-v2 --input=texts.txt --prefix="query: " --output=vectors.npy',
+        "",
+      ) as never,
+  handler: async (args) => (await import("./run-encode.js")).runEncode(args),
+};

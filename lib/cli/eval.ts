@@ -1,0 +1,38 @@
+import type { CommandModule } from "yargs";
+import type { OptionName } from "../train/option-table.js";
+import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
+
+export const EVAL_FLAGS = [
+  "model_name_or_path",
+  "pooling",
+  "max_length",
+  "dataset_name",
+  "question1_column",
+  "question2_column",
+  "label_column",
+  "prefix",
+  "question1_prefix",
+  "question2_prefix",
+  "per_device_eval_batch_size",
+  "device",
+  "num_threads",
+] as const satisfies OptionName[];
+
+export const evalCommand: CommandModule<object, FlagValues> = {
+  command: "eval",
+  describe: "Measure ROC AUC and the rest on labelled pairs, with an adapter or without",
+  builder: (yargs) =>
+    withFlags(yargs, EVAL_FLAGS, { group: "Options:" })
+      .option("dataset_name", { describe: "CSV or TSV file of labelled pairs" })
+      .option("adapter", {
+        group: "Options:",
+        describe:
+          "Folder of an adapter, of this package or of PEFT; it says prefixes, pooling and max_length",
+      })
+      .options(OUTPUT_FLAGS)
+      .example(
+        "$0 eval --model_name_or_path=models/e5-small-v2 --adapter=out --dataset_name=test.csv",
+        "",
+      ) as never,
+  handler: async (args) => (await import("./run-eval.js")).runEval(args),
+};

@@ -1,0 +1,80 @@
+import type { Argv, Options } from "yargs";
+import { PeftTrainError } from "../errors.js";
+import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
+import { parseOption } from "../train/options.js";
+
+/** Parsed flags as yargs leaves them: text, true or false. */
+export type FlagValues = Record<string, unknown>;
+
+/** Flags that every command has which does work. */
+export const OUTPUT_FLAGS = {
+  json: {
+    type: "boolean",
+    group: "Display:",
+    describe: "One JSON object a line on stdout, all else on stderr",
+  },
+  quiet: { type: "boolean", group: "Display:", describe: "Print errors and nothing else" },
+} as const satisfies Record<string, Options>;
+
+/** A training option as yargs shows it. Values stay text, so that an error can show what was typed. */
+export function flagOf(name: OptionName, changes: Options = {}): Options {
+  const definition: OptionDefinition = TRAIN_OPTIONS[name];
+  const choices =
+    definition.type === "string" && definition.choices ? ` (${definition.choices.join(", ")})` : "";
+  const fallback = definition.default;
+  return {
+    ...(definition.type === "boolean" ? { type: "boolean" } : {}),
+    group: `${definition.group}:`,
+    describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + choices,
+    ...(fallback === null || fallback === false ? {} : { defaultDescription: shown(fallback) }),
+    ...changes,
+  };
+}
+
+/** Adds training options by name. */
+export function withFlags<T>(yargs: Argv<T>, names: readonly OptionName[], changes: Options = {}): Argv<T> {
+  for (const name of names) yargs.option(name, flagOf(name, changes));
+  return yargs;
+}
+
+/** The given flags among `names`, checked; those that were left out are undefined. */
+export function readFlags<N extends OptionName>(args: FlagValues, names: readonly N[]): Record<N, unknown> {
+  const values = {} as Record<N, unknown>;
+  for (const name of names) {
+    const value = flagValue(args, name);
+    values[name] = value === undefined ? undefined : parseOption(name, value);
+  }
+  return values;
+}
+
+/** What was typed for a flag: yargs gives `true` for one without the value that it needs. */
+export function flagValue(args: FlagValues, name: OptionName): unknown {
+  const value = args[name];
+  return typeof value === "boolean" && TRAIN_OPTIONS[name].type !== "boolean"
+    ? value
+      ? ""
+      : "false"
+    : value;
+}
+
+/** A text flag that is not a training option. @throws USAGE when it has no value. */
+export function textFlag(args: FlagValues, name: string): string | undefined {
+  const value = args[name];
+  if (value === undefined || (typeof value === "string" && value !== "")) return value as string | undefined;
+  throw new PeftTrainError("USAGE", `--${name} needs a value`);
+}
+
+/** @throws USAGE naming every flag of `names` that was left out. */
+export function requireFlags(args: FlagValues, names: readonly string[], example: string): void {
+  const missing = names.filter((name) => args[name] === undefined);
+  if (missing.length === 0) return;
+  const list = missing.map((name) => `--${name}`).join(", ");
+  throw new PeftTrainError("USAGE", `${list} ${missing.length > 1 ? "are" : "is"} required`, {
+    hint: `For example: npx peft-train ${example}`,
+  });
+}
+
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  return Array.isArray(value) ? value.join(",") : String(value);
+}

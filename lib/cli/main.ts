@@ -1,0 +1,130 @@
+import type { Argv, CommandModule } from "yargs";
+import { PeftTrainError } from "../errors.js";
+import { VERSION } from "../version.js";
+import { commandOf, normalizeArguments, usageError } from "./arguments.js";
+import type { FlagValues } from "./flags.js";
+import { exitCode, printError } from "./print-error.js";
+
+interface Command {
+  describe: string;
+  load: () => Promise<CommandModule<object, never>>;
+}
+
+/** Commands in the order of the help text; only the one that is asked for is loaded. */
+const COMMANDS: Record<string, Command> = {
+  train: {
+    describe: "Fine-tune an encoder with LoRA on labelled pairs; the word may be left out",
+    load: async () => (await import("./train.js")).trainCommand as never,
+  },
+  demo: {
+    describe: "Train the small encoder that comes with the package, in under a minute",
+    load: async () => (await import("./demo.js")).demoCommand as never,
+  },
+  eval: {
+    describe: "Measure ROC AUC and the rest on labelled pairs, with an adapter or without",
+    load: async () => (await import("./eval.js")).evalCommand as never,
+  },
+  encode: {
+    describe: "Turn texts into vectors, with an adapter or without",
+    load: async () => (await import("./encode.js")).encodeCommand as never,
+  },
+  prepare: {
+    describe: "Cut raw Quora question pairs into train.csv and test.csv, as the article did",
+    load: async () => (await import("./prepare.js")).prepareCommand as never,
+  },
+  setup: {
+    describe: "Find libtorch, and fetch it into the cache where there is none",
+    load: async () => (await import("./setup.js")).setupCommand as never,
+  },
+};
+
+/** Of yargs' own record of what a command defines. */
+interface KnownFlags {
+  key: Record<string, unknown>;
+  boolean: string[];
+}
+
+const NAMES = Object.keys(COMMANDS);
+
+/** Runs a command line (without node and script) and sets the exit code. */
+export async function main(typed: readonly string[]): Promise<void> {
+  // `peft-train eval --json | head` ends when head does.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+    throw error;
+  });
+  const args = normalizeArguments(typed);
+  try {
+    if (args.length === 1 && ["--version", "-v"].includes(args[0] as string)) {
+      process.stdout.write(`${VERSION}\n`);
+    } else {
+      await (await parse(args))?.();
+    }
+  } catch (error) {
+    printError(error, args.includes("--json"));
+    process.exitCode = process.exitCode || exitCode(error);
+  }
+}
+
+/** Parses the command line; what is left to do is the command's handler, and nothing after --help. */
+async function parse(args: string[]): Promise<(() => unknown) | undefined> {
+  const { default: yargs } = await import("yargs");
+  const name = commandOf(args, NAMES) ?? "train";
+  const module = await (COMMANDS[name] as Command).load();
+  let run: (() => unknown) | undefined;
+  let known: KnownFlags = { key: {}, boolean: [] };
+  const parser = yargs(args)
+    .scriptName("peft-train")
+    .locale("en")
+    .parserConfiguration({
+      "boolean-negation": true,
+      "camel-case-expansion": false,
+      "dot-notation": false,
+      "duplicate-arguments-array": false,
+      "parse-numbers": false,
+      "parse-positional-numbers": false,
+      "short-option-groups": false,
+    })
+    .exitProcess(false)
+    .fail(false)
+    .strict()
+    .help("help", "Show this help")
+    .version("version", "Show the version", VERSION)
+    .epilogue("Flags may be written with underscores or with dashes. docs/cli.md says more.");
+  // Null where the output is no terminal.
+  parser.wrap(Math.min(110, parser.terminalWidth() ?? 110));
+  for (const [other, { describe }] of Object.entries(COMMANDS)) {
+    if (other !== name) parser.command(other, describe);
+  }
+  parser.command({
+    ...module,
+    describe: COMMANDS[name]?.describe ?? "",
+    builder: (own) => {
+      const built = (module.builder as (yargs: Argv) => Argv)(own);
+      known = (built as unknown as { getOptions: () => KnownFlags }).getOptions();
+      requireBooleans(args, known.boolean);
+      return built.group(["help", "version"], "Display:");
+    },
+    handler: (values: FlagValues) => {
+      run = () => module.handler({ ...values, typed: args } as never);
+    },
+  });
+  try {
+    await parser.parseAsync();
+  } catch (error) {
+    if (error instanceof PeftTrainError || !(error instanceof Error)) throw error;
+    throw usageError(error.message, args, Object.keys(known.key), NAMES);
+  }
+  return run;
+}
+
+/** yargs takes every value of a switch but "true" for "false": `--use_peft=1` must not switch it off. */
+function requireBooleans(args: readonly string[], switches: readonly string[]): void {
+  for (const arg of args) {
+    const [, name = "", value] = /^--(\w+)=([\s\S]*)$/.exec(arg) ?? [];
+    if (value === undefined || !switches.includes(name) || value === "true" || value === "false") continue;
+    throw new PeftTrainError("USAGE", `--${name}=${value}: expected true or false`, {
+      hint: `Give --${name} alone, or --no-${name}.`,
+    });
+  }
+}

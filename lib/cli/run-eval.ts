@@ -1,0 +1,111 @@
+import path from "node:path";
+import { Encoder } from "../encoder.js";
+import type { Pooling } from "../native/types.js";
+import type { EvalMetrics } from "../train/evaluate.js";
+import { jsonLine } from "../train/json-line.js";
+import { ByteProgress } from "./byte-progress.js";
+import { prepareEngine } from "./engine.js";
+import { EVAL_FLAGS } from "./eval.js";
+import { type FlagValues, readFlags, requireFlags, textFlag } from "./flags.js";
+import { Interrupt } from "./interrupt.js";
+import { ItemProgress } from "./item-progress.js";
+import { count, duration, metric, table } from "./terminal.js";
+
+/** `peft-train eval` */
+export async function runEval(args: FlagValues): Promise<void> {
+  requireFlags(
+    args,
+    ["model_name_or_path", "dataset_name"],
+    "eval --model_name_or_path=models/e5-small-v2 --adapter=out --dataset_name=test.csv",
+  );
+  const flags = readFlags(args, EVAL_FLAGS);
+  const model = flags.model_name_or_path as string;
+  const file = flags.dataset_name as string;
+  const device = (flags.device as string | undefined) ?? "cpu";
+  const adapter = textFlag(args, "adapter");
+  const stop = new AbortController();
+  using interrupt = new Interrupt(() => stop.abort());
+  await using encoder = await Encoder.load(model, {
+    adapter,
+    device,
+    threads: flags.num_threads as number | undefined,
+    pooling: flags.pooling as Pooling | undefined,
+    engine: () => prepareEngine(device),
+  });
+  for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);
+  const progress = args.json === true || args.quiet === true ? undefined : new EvalProgress(file);
+  const startedAt = performance.now();
+  let metrics: EvalMetrics;
+  try {
+    metrics = await encoder.evaluate(file, {
+      columns: definedOnly({
+        question1: flags.question1_column as string | undefined,
+        question2: flags.question2_column as string | undefined,
+        label: flags.label_column as string | undefined,
+      }),
+      question1Prefix: (flags.question1_prefix ?? flags.prefix) as string | undefined,
+      question2Prefix: (flags.question2_prefix ?? flags.prefix) as string | undefined,
+      maxLength: flags.max_length as number | undefined,
+      batchSize: flags.per_device_eval_batch_size as number | undefined,
+      onRead: progress?.read,
+      onProgress: progress?.evaluate,
+      signal: stop.signal,
+    });
+  } finally {
+    progress?.stop();
+    process.exitCode = interrupt.exitCode;
+  }
+  const seconds = (performance.now() - startedAt) / 1000;
+  if (args.json === true) {
+    process.stdout.write(
+      `${jsonLine({ model, adapter: adapter ?? null, dataset: file, ...metrics, seconds })}\n`,
+    );
+  } else {
+    process.stdout.write(`${metricsTable(metrics)}\n`);
+    if (args.quiet !== true) {
+      process.stdout.write(`${count(metrics.pairs)} pairs of ${file} in ${duration(seconds)}\n`);
+    }
+  }
+}
+
+class EvalProgress {
+  private readonly bytes: ByteProgress;
+  private readonly pairs = new ItemProgress("Evaluating", "pairs");
+
+  constructor(file: string) {
+    this.bytes = new ByteProgress(`Reading ${path.basename(file)}`);
+  }
+
+  readonly read = (bytesRead: number, bytesTotal: number): void => this.bytes.update(bytesRead, bytesTotal);
+
+  readonly evaluate = (done: number, total: number): void => {
+    this.bytes.stop();
+    this.pairs.update(done, total);
+  };
+
+  stop(): void {
+    this.bytes.stop();
+    this.pairs.stop();
+  }
+}
+
+function metricsTable(metrics: EvalMetrics): string {
+  const at = (threshold: number): string => `at cosine ${threshold.toFixed(4)} and above`;
+  return table(
+    ["Metric", "Value", ""],
+    [
+      ["ROC AUC", metric(metrics.rocAuc), ""],
+      ["Average precision", metric(metrics.averagePrecision), ""],
+      ["Accuracy", metric(metrics.accuracy), at(metrics.accuracyThreshold)],
+      ["F1", metric(metrics.f1), at(metrics.f1Threshold)],
+      ["Precision", metric(metrics.precision), "there"],
+      ["Recall", metric(metrics.recall), "there"],
+      ["Loss", metric(metrics.loss), ""],
+    ],
+    { right: [1] },
+  );
+}
+
+function definedOnly<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never;
+}

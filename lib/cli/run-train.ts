@@ -1,0 +1,53 @@
+import { PeftTrainError } from "../errors.js";
+import type { TrainResult } from "../train/events.js";
+import type { OptionName } from "../train/option-table.js";
+import { TRAIN_OPTIONS } from "../train/option-table.js";
+import { type ResolvedTrainOptions, resolveOptions } from "../train/options.js";
+import { train } from "../train/train.js";
+import { prepareEngine } from "./engine.js";
+import { type FlagValues, flagValue } from "./flags.js";
+import { Interrupt } from "./interrupt.js";
+import { JsonReport, QuietReport, type Report } from "./report.js";
+import { TrainReport } from "./train-report.js";
+import { refuseUnavailable } from "./unavailable.js";
+
+/** `peft-train [train]`. */
+export async function runTrain(args: FlagValues): Promise<void> {
+  refuseUnavailable(args, args.typed as string[]);
+  const options = resolveOptions(trainFlags(args));
+  const report = reportFor(args, () => new TrainReport(options));
+  await trainWithReport(options, report);
+}
+
+/** What was typed for the training options. */
+export function trainFlags(args: FlagValues): Partial<Record<OptionName, unknown>> {
+  const names = Object.keys(TRAIN_OPTIONS) as OptionName[];
+  return Object.fromEntries(names.map((name) => [name, flagValue(args, name)]));
+}
+
+export function reportFor(args: FlagValues, forPeople: () => Report): Report {
+  if (args.json === true) return new JsonReport();
+  return args.quiet === true ? new QuietReport() : forPeople();
+}
+
+/** Runs a training run to its end, or to Ctrl-C, and sets the exit code. */
+export async function trainWithReport(options: ResolvedTrainOptions, report: Report): Promise<TrainResult> {
+  await using run = train(options, { engine: () => prepareEngine(options.device) });
+  using interrupt = new Interrupt(() => {
+    report.note("stopping after the step in hand; Ctrl-C again ends at once");
+    run.stop();
+  });
+  try {
+    for await (const event of run) report.event(event);
+  } catch (error) {
+    report.failed();
+    // Ctrl-C while libtorch is being fetched: the set-up stops by itself.
+    if (interrupt.exitCode !== undefined && error instanceof PeftTrainError && error.code === "ABORTED") {
+      process.exitCode = interrupt.exitCode;
+    }
+    throw error;
+  }
+  const result = await run.result;
+  if (result.stopped) process.exitCode = interrupt.exitCode ?? 130;
+  return result;
+}

@@ -1,0 +1,194 @@
+import { readdirSync, statSync } from "node:fs";
+import path from "node:path";
+import type { EvaluatedEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
+import type { ResolvedTrainOptions } from "../train/options.js";
+import { shellQuote } from "./arguments.js";
+import { ByteProgress } from "./byte-progress.js";
+import { ItemProgress } from "./item-progress.js";
+import type { Report } from "./report.js";
+import { StepProgress } from "./step-progress.js";
+import { bold, count, duration, metric, shortPath, size, table } from "./terminal.js";
+
+const CONTENTS: Record<string, string> = {
+  "adapter_config.json": "what PEFT needs to load it",
+  "adapter_model.safetensors": "the LoRA weights",
+  "peft_train.json": "prefixes, pooling, best threshold, hashes of the base model",
+  "special_tokens_map.json": "the base model's tokenizer",
+  "tokenizer.json": "the base model's tokenizer",
+  "tokenizer_config.json": "the base model's tokenizer",
+  "train_log.jsonl": "losses and metrics, one a line",
+  "vocab.txt": "the base model's tokenizer",
+};
+
+/** A training run for people: progress and warnings on stderr, results on stdout. */
+export class TrainReport implements Report {
+  private reading: { path: string; progress: ByteProgress } | undefined;
+  private evaluating: ItemProgress | undefined;
+  private steps: StepProgress | undefined;
+  private started: StartedEvent | undefined;
+  private before: number | null = null;
+
+  constructor(
+    protected readonly options: ResolvedTrainOptions,
+    private readonly next: (result: TrainResult) => string[] = (result) => nextCommands(options, result),
+  ) {}
+
+  event(event: TrainEvent): void {
+    switch (event.event) {
+      case "warning":
+        this.note(`warning: ${event.message}`);
+        break;
+      case "reading":
+        this.read(event.path, event.bytesRead, event.bytesTotal);
+        break;
+      case "started":
+        this.start(event);
+        break;
+      case "evaluating":
+        this.evaluating ??= new ItemProgress("Evaluating", "pairs");
+        this.evaluating.update(event.done, event.total);
+        break;
+      case "evaluated":
+        this.evaluated(event);
+        break;
+      case "step":
+        this.steps?.step(event);
+        break;
+      case "log":
+        this.steps?.log(event);
+        break;
+      case "saved":
+        this.clear();
+        this.print(`Saved ${shortPath(event.path)} (step ${count(event.step)})`);
+        break;
+      case "finished":
+        this.finished(event);
+        break;
+    }
+  }
+
+  note(text: string): void {
+    this.clear();
+    process.stderr.write(`${text}\n`);
+  }
+
+  failed(): void {
+    this.clear();
+  }
+
+  private read(file: string, bytesRead: number, bytesTotal: number): void {
+    if (this.reading?.path !== file) {
+      this.reading?.progress.stop();
+      this.reading = { path: file, progress: new ByteProgress(`Reading ${path.basename(file)}`) };
+    }
+    this.reading.progress.update(bytesRead, bytesTotal);
+  }
+
+  private start(event: StartedEvent): void {
+    this.clear();
+    this.started = event;
+    this.steps = new StepProgress(event);
+    const evaluated = event.evalPairs > 0 ? `, ${count(event.evalPairs)} to evaluate on` : "";
+    this.print(`${bold(event.model)}: ${count(event.trainPairs)} pairs to train on${evaluated}`);
+    const epochs = `${count(event.epochs)} ${event.epochs === 1 ? "epoch" : "epochs"}`;
+    const threads = `${event.threads} ${event.threads === 1 ? "thread" : "threads"}`;
+    this.print(
+      `${epochs}, ${count(event.totalSteps)} steps, LoRA on ${event.adaptedModules} modules, ${event.device}, ${threads}`,
+    );
+    this.print(trainableParameters(event.trainableParameters, event.allParameters));
+    if (event.evalPairs === 0) {
+      this.note("note: nothing to evaluate on; give --eval_dataset_name or --eval_fraction to see ROC AUC");
+    }
+  }
+
+  private evaluated({ epoch, metrics }: EvaluatedEvent): void {
+    this.clear();
+    if (epoch === 0) this.before = metrics.rocAuc;
+    const when = epoch === 0 ? "before training" : `after epoch ${epoch}/${this.started?.epochs}`;
+    this.print(
+      `ROC AUC ${when}: ${bold(metric(metrics.rocAuc))}${epoch === 0 ? "" : this.gain(metrics.rocAuc)}`,
+    );
+  }
+
+  private gain(rocAuc: number | null): string {
+    if (rocAuc === null || this.before === null) return "";
+    const gain = rocAuc - this.before;
+    return ` (${gain < 0 ? "" : "+"}${gain.toFixed(4)})`;
+  }
+
+  private finished(result: TrainResult): void {
+    this.clear();
+    if (result.evaluations.length > 0) this.print(evaluationTable(result));
+    if (result.savedStep === null) {
+      this.print("Stopped before the first step: nothing was written.");
+      return;
+    }
+    if (result.stopped) {
+      this.print(
+        `Stopped. Kept: the adapter as it stood after step ${count(result.savedStep)}, in ${shortPath(result.outputDir)}`,
+      );
+    }
+    this.print(fileTable(result.outputDir));
+    this.print(
+      `${count(result.steps)} steps in ${duration(result.seconds)}, ${count(Math.round(result.pairsPerSecond))} pairs/s. Next:`,
+    );
+    for (const line of this.next(result)) this.print(`  ${line}`);
+  }
+
+  private print(text: string): void {
+    process.stdout.write(`${text}\n`);
+  }
+
+  private clear(): void {
+    this.reading?.progress.stop();
+    this.reading = undefined;
+    this.evaluating?.stop();
+    this.evaluating = undefined;
+    this.steps?.pause();
+  }
+}
+
+/** As PEFT's print_trainable_parameters prints it. */
+export function trainableParameters(trainable: number, all: number): string {
+  const percentage = ((100 * trainable) / all).toFixed(4);
+  return `trainable params: ${count(trainable)} || all params: ${count(all)} || trainable%: ${percentage}`;
+}
+
+function evaluationTable({ evaluations }: TrainResult): string {
+  return table(
+    ["After epoch", "ROC AUC", "Average precision", "Accuracy", "F1", "Loss"],
+    evaluations.map(({ epoch, metrics }) => [
+      epoch === 0 ? "none" : String(epoch),
+      metric(metrics.rocAuc),
+      metric(metrics.averagePrecision),
+      metric(metrics.accuracy),
+      metric(metrics.f1),
+      metric(metrics.loss),
+    ]),
+    { right: [1, 2, 3, 4, 5] },
+  );
+}
+
+/** What is in an output folder, checkpoints as one line each. */
+function fileTable(folder: string): string {
+  const rows = readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() || entry.name in CONTENTS)
+    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
+    .map((entry) =>
+      entry.isDirectory()
+        ? [`${entry.name}/`, "", "the adapter as it stood then"]
+        : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
+    );
+  return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });
+}
+
+/** What to try with a fresh adapter. */
+export function nextCommands(options: ResolvedTrainOptions, { outputDir }: TrainResult): string[] {
+  const adapter = shellQuote(shortPath(outputDir));
+  const model = shellQuote(options.modelNameOrPath);
+  const evaluated = options.evalDatasetName ?? options.datasetName;
+  return [
+    `npx peft-train eval --model_name_or_path=${model} --adapter=${adapter} --dataset_name=${shellQuote(evaluated)}`,
+    `npx peft-train encode --model_name_or_path=${model} --adapter=${adapter} --input=texts.txt --output=vectors.npy`,
+  ];
+}

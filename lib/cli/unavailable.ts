@@ -1,0 +1,51 @@
+import { existsSync } from "node:fs";
+import { PeftTrainError } from "../errors.js";
+import { UNAVAILABLE_OPTIONS } from "../train/option-table.js";
+import { shellQuote } from "./arguments.js";
+import type { FlagValues } from "./flags.js";
+
+/**
+ * Refuses flags that are understood and not there yet: all at once, with the command line that is left without them.
+ * @param args As yargs read them; `typed` as they were typed, normalised.
+ * @throws NOT_YET_AVAILABLE
+ */
+export function refuseUnavailable(args: FlagValues, typed: readonly string[]): void {
+  const refused = Object.entries(UNAVAILABLE_OPTIONS)
+    .filter(([name, { off }]) => args[name] !== undefined && !off.includes(String(args[name])))
+    .map(([name]) => name);
+  const precision = args.mixed_precision;
+  if (typeof precision === "string" && ["fp16", "bf16", "fp8"].includes(precision))
+    refused.unshift("mixed_precision");
+  if (refused.length === 0) return;
+  // Values are not repeated: one of them may be a token.
+  const names = refused.map((name) => (name === "mixed_precision" ? `--${name}=${precision}` : `--${name}`));
+  const rest = withoutFlags(typed, new Set(refused)).map(shellQuote).join(" ");
+  throw new PeftTrainError(
+    "NOT_YET_AVAILABLE",
+    `${names.join(", ")} ${names.length > 1 ? "are" : "is"} not available in this version`,
+    { hint: `Leave ${names.length > 1 ? "them" : "it"} out: npx peft-train ${rest}${hubNote(args)}` },
+  );
+}
+
+/** The next thing that would be refused, so that it need not take a second try. */
+function hubNote(args: FlagValues): string {
+  const name = args.model_name_or_path;
+  if (typeof name !== "string" || existsSync(name)) return "";
+  return ` (and give --model_name_or_path a folder: downloading ${name} from the Hub is not available either)`;
+}
+
+function withoutFlags(typed: readonly string[], names: ReadonlySet<string>): string[] {
+  const kept: string[] = [];
+  for (let i = 0; i < typed.length; i++) {
+    const arg = typed[i] as string;
+    const [, name = "", value] = /^--(?:no-)?(\w+)(=[\s\S]*)?$/.exec(arg) ?? [];
+    if (!names.has(name)) {
+      kept.push(arg);
+      continue;
+    }
+    // `--report_to wandb`: the word that follows is its value.
+    const takesValue = name === "mixed_precision" || UNAVAILABLE_OPTIONS[name]?.type === "string";
+    if (value === undefined && takesValue && typed[i + 1]?.startsWith("-") === false) i++;
+  }
+  return kept;
+}
