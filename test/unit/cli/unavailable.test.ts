@@ -1,0 +1,34 @@
+import { describe, expect, it } from "vitest";
+import { refuseUnavailable } from "../../../lib/cli/unavailable.js";
+
+/** What is left of a command line. */
+function rest(args: Record<string, unknown>, typed: string[]): string {
+  try {
+    refuseUnavailable(args, typed);
+  } catch (error) {
+    return /npx peft-train (.*)$/s.exec((error as { hint: string }).hint)?.[1] ?? "";
+  }
+  return expect.fail("nothing was refused");
+}
+
+describe("the command line that is left", () => {
+  it("loses flags with their values, in every form, and keeps the rest as a shell reads it", () => {
+    const args = { report_to: "wandb", with_tracking: true, fp16: true };
+    for (const typed of [
+      ["--report_to", "wandb", "--with_tracking", "--prefix=query: ", "--fp16"],
+      ["--report_to=wandb", "--prefix=query: ", "--fp16=true", "--with_tracking=true"],
+      ["--fp16", "--report_to=wandb", "--with_tracking", "--prefix=query: "],
+    ]) {
+      expect(rest(args, typed)).toBe("'--prefix=query: '");
+    }
+  });
+
+  it("keeps the word after a switch", () => {
+    expect(rest({ with_tracking: true }, ["--with_tracking", "x"])).toBe("x");
+  });
+});
+
+it("nothing is refused where everything is off", () => {
+  const args = { report_to: "none", with_tracking: false, mixed_precision: "no", use_dora: undefined };
+  expect(() => refuseUnavailable(args, [])).not.toThrow();
+});

@@ -1,0 +1,98 @@
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import { Encoder, type LoadOptions } from "../../lib/encoder.js";
+import { FakeEngine } from "../support/fake-engine.js";
+import { writePairs } from "../support/pairs-file.js";
+import { temporaryFolder } from "../support/temporary-folder.js";
+import { writeTinyModel } from "../support/tiny-model.js";
+
+const temporary = temporaryFolder();
+let model: string;
+
+beforeAll(() => {
+  model = writeTinyModel(temporary.path("model"));
+});
+
+const load = (engine: FakeEngine, options: LoadOptions = {}) =>
+  Encoder.load(model, { engine: () => engine, ...options });
+const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, x, i) => sum + x * (b[i] as number), 0);
+
+describe("an encoder", () => {
+  it("gives a vector a text in the order of the texts, however they are sorted for the engine", async () => {
+    await using encoder = await load(new FakeEngine());
+    const texts = Array.from({ length: 50 }, (_, i) => "a b c d e f g".slice(0, 1 + (i % 13)));
+    const together = await encoder.encode(texts);
+    expect(together).toHaveLength(50);
+    for (const [i, text] of texts.entries()) {
+      const [alone] = await encoder.encode([text]);
+      expect(together[i]).toEqual(alone);
+    }
+    expect(await encoder.encode([])).toEqual([]);
+  });
+
+  it("queues calls that overlap, close included", async () => {
+    const engine = new FakeEngine();
+    const encoder = await load(engine);
+    const [a, b] = await Promise.all([encoder.encode(["a"]), encoder.encode(["b"]), encoder.close()]);
+    expect([a.length, b.length, engine.closed]).toEqual([1, 1, 1]);
+  });
+
+  it("puts prefixes before texts and cuts them at maxLength", async () => {
+    const engine = new FakeEngine();
+    await using encoder = await load(engine);
+    await encoder.encode(["a b c"]);
+    await encoder.encode(["a b c"], { prefix: "d e " });
+    await encoder.encode(["a b c"], { maxLength: 4 });
+    expect(engine.encoded.map(({ batch }) => batch.ids.length)).toEqual([5, 7, 4]);
+    await expect(encoder.encode(["a"], { maxLength: 65 })).rejects.toMatchObject({ code: "USAGE" });
+    expect(encoder.defaults).toEqual({ prefix: "", maxLength: 64 });
+  });
+
+  it("gives cosines of pairs", async () => {
+    await using encoder = await load(new FakeEngine());
+    const [a, b] = await encoder.encode(["a b", "c"]);
+    const found = await encoder.similarity(["a b", "c"], ["c", "c"]);
+    expect(found[0]).toBeCloseTo(dot(a as Float32Array, b as Float32Array), 6);
+    expect(found[1]).toBeCloseTo(1, 6);
+    await expect(encoder.similarity(["a"], [])).rejects.toMatchObject({ code: "USAGE" });
+  });
+
+  it("evaluates a file of pairs, and can be told to stop", async () => {
+    const engine = new FakeEngine();
+    await using encoder = await load(engine);
+    const file = writePairs(temporary.path("pairs.csv"), 30);
+    const metrics = await encoder.evaluate(file);
+    expect(metrics).toMatchObject({ pairs: 30, positives: 10 });
+    // The fake engine's vectors do not know the order of words, so positives are all alike.
+    expect(metrics.rocAuc).toBe(1);
+    const signal = AbortSignal.abort();
+    await expect(encoder.evaluate(file, { signal })).rejects.toMatchObject({ code: "ABORTED" });
+  });
+
+  it("is refused when its tokenizer has more tokens than the model", async () => {
+    const small = writeTinyModel(temporary.path("small"));
+    const tokenizer = JSON.parse(readFileSync(`${small}/tokenizer.json`, "utf8"));
+    tokenizer.model.vocab.extra = 205;
+    writeFileSync(`${small}/tokenizer.json`, JSON.stringify(tokenizer));
+    await expect(Encoder.load(small, { engine: () => new FakeEngine() })).rejects.toMatchObject({
+      code: "MODEL_CORRUPT",
+      message: expect.stringMatching(/206 tokens.* 205/),
+    });
+  });
+
+  it("frees the model when the adapter does not load", async () => {
+    const adapter = temporary.path("adapter");
+    mkdirSync(adapter);
+    writeFileSync(`${adapter}/adapter_config.json`, '{"peft_type":"LORA"}');
+    copyFileSync(`${model}/model.safetensors`, `${adapter}/adapter_model.safetensors`);
+    const engine = new FakeEngine();
+    const open = engine.open.bind(engine);
+    engine.open = async (options) => {
+      const encoder = await open(options);
+      encoder.loadAdapter = () => Promise.reject(new Error("no"));
+      return encoder;
+    };
+    await expect(load(engine, { adapter })).rejects.toThrow("no");
+    expect(engine.closed).toBe(1);
+  });
+});
