@@ -1,5 +1,5 @@
 // Compiles the addon into build/: finds libtorch, or fetches it into the cache, and hands it to CMake.
-// With --tests it builds the C++ test program into build-tests/ instead.
+// With --tests the C++ test program too.
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { cpus } from "node:os";
@@ -14,29 +14,21 @@ const parallel = process.env.PEFT_TRAIN_BUILD_JOBS ?? String(Math.min(2, cpus().
 const { libtorchForBuild } = await import("./libtorch.mjs");
 const libtorch = await libtorchForBuild();
 
-if (tests) {
-  const out = join(root, "build-tests");
-  run("cmake", ["-S", root, "-B", out, "-DPEFT_TRAIN_TESTS=ON", `-DPEFT_TRAIN_TORCH=${libtorch}`]);
-  run("cmake", ["--build", out, "--parallel", parallel]);
-} else {
-  const cmakeJs = createRequire(import.meta.url).resolve("cmake-js/bin/cmake-js");
-  const common = ["--directory", root, "--out", join(root, "build"), "--log-level", "warn"];
-  // Not `compile`: that keeps the libtorch of an earlier configuration, and builds all again where a build fails.
-  run(process.execPath, [cmakeJs, "configure", ...common, `--CDPEFT_TRAIN_TORCH=${libtorch}`]);
-  run(process.execPath, [cmakeJs, "build", ...common, "--parallel", parallel]);
-}
+const cmakeJs = createRequire(import.meta.url).resolve("cmake-js/bin/cmake-js");
+const common = ["--directory", root, "--out", join(root, "build"), "--log-level", "warn"];
+const define = [`--CDPEFT_TRAIN_TORCH=${libtorch}`, `--CDPEFT_TRAIN_TESTS=${tests ? "ON" : "OFF"}`];
+// Not `compile`: that keeps the libtorch of an earlier configuration, and builds all again where a build fails.
+run("configure", define);
+run("build", ["--parallel", parallel]);
 
 function run(command, args) {
-  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
-  if (error?.code === "ENOENT") {
-    console.error(
-      `The build needs ${command}; it is not on PATH. Install CMake 3.20 or newer and a C++20 compiler.`,
-    );
-    process.exit(1);
-  }
+  const { status, signal, error } = spawnSync(process.execPath, [cmakeJs, command, ...common, ...args], {
+    cwd: root,
+    stdio: "inherit",
+  });
   if (error !== undefined) throw error;
-  if (status !== 0) {
-    console.error(`The native build failed: ${command} ended with ${signal ?? `status ${status}`}.`);
-    process.exit(1);
-  }
+  if (status === 0) return;
+  console.error(`The native build failed: cmake-js ${command} ended with ${signal ?? `status ${status}`}.`);
+  console.error("It takes CMake 3.20 or newer and a C++20 compiler with OpenMP (GCC 11, Clang 14).");
+  process.exit(1);
 }

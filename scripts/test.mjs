@@ -9,10 +9,10 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const chosen = process.argv.slice(2);
 
-build("npm", ["run", "--silent", "build"]);
+build("npm", ["run", "--silent", "build:ts"]);
+build(process.execPath, ["scripts/build-native.mjs", ...(chosen.length === 0 ? ["--tests"] : [])]);
 const counts = [];
 if (chosen.length === 0) {
-  build(process.execPath, ["scripts/build-native.mjs", "--tests"]);
   counts.push(engineTests());
 } else {
   console.log("Tests were named: the C++ tests are left out.");
@@ -39,7 +39,7 @@ function build(command, args) {
 
 /** The program's last line counts; one that crashed or counted nothing is a failed test. */
 function engineTests() {
-  const program = join(root, "build-tests", "Release", "engine_tests");
+  const program = join(root, "build", "Release", "engine_tests");
   const { status, signal, stdout, error } = spawnSync(program, {
     cwd: root,
     stdio: ["ignore", "pipe", "inherit"],

@@ -5,6 +5,7 @@ import { cacheFolder, type Device, libtorchFolder } from "../setup/cache.js";
 import { installLibtorch } from "../setup/install.js";
 import { CUDA_BYTES, TORCH_BYTES } from "../setup/pin.js";
 import { pipArguments, pythonCommand } from "../setup/pip.js";
+import { Interrupt } from "./interrupt.js";
 import { SetupDisplay } from "./setup-display.js";
 
 interface SetupArguments {
@@ -54,8 +55,17 @@ async function runSetup(args: SetupArguments): Promise<void> {
     return;
   }
   using display = new SetupDisplay();
-  const options = { device: args.device, cache, force: args.force, onProgress: display.update };
-  const folder = await installLibtorch(options);
+  const stop = new AbortController();
+  using interrupt = new Interrupt(() => stop.abort());
+  const folder = await installLibtorch({
+    device: args.device,
+    cache,
+    force: args.force,
+    onProgress: display.update,
+    signal: stop.signal,
+  }).finally(() => {
+    process.exitCode = interrupt.exitCode;
+  });
   process.stdout.write(`libtorch ${engineTorchVersion()} is ready in ${folder}\n`);
   if (cache !== cacheFolder()) {
     process.stdout.write(`To have it found, set: export PEFT_TRAIN_CACHE=${cache}\n`);

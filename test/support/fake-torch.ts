@@ -1,0 +1,32 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+export interface FakeTorch {
+  version: string;
+  cuda?: string | undefined;
+  /** Default: version.py, as in a wheel. "archive" has build-version instead; "none" neither. */
+  versionFile?: "wheel" | "archive" | "none";
+}
+
+/** A folder that looks like a wheel's torch/ or an unpacked libtorch/ to whoever reads files only. */
+export function makeFakeTorch(folder: string, { version, cuda, versionFile = "wheel" }: FakeTorch): string {
+  mkdirSync(join(folder, "lib"), { recursive: true });
+  mkdirSync(join(folder, "include"), { recursive: true });
+  writeFileSync(join(folder, "include", "torch.h"), "//\n");
+  const libraries = ["libtorch_cpu.so", "libc10.so", ...(cuda === undefined ? [] : ["libtorch_cuda.so"])];
+  for (const name of libraries) writeFileSync(join(folder, "lib", name), name);
+  const local = cuda === undefined ? "cpu" : `cu${cuda.replace(".", "")}`;
+  if (versionFile === "archive") writeFileSync(join(folder, "build-version"), `${version}+${local}\n`);
+  if (versionFile === "wheel") {
+    const value = cuda === undefined ? "None" : `'${cuda}'`;
+    const lines = [
+      "from typing import Optional",
+      "__all__ = ['__version__', 'debug', 'cuda']",
+      `__version__ = '${version}+${local}'`,
+      "debug = False",
+      `cuda: Optional[str] = ${value}`,
+    ];
+    writeFileSync(join(folder, "version.py"), `${lines.join("\n")}\n`);
+  }
+  return folder;
+}
