@@ -29,6 +29,7 @@ export function loadEngine(): NativeEngine {
   if (engine !== undefined) return engine;
   const { loader, path } = openLoader();
   const { folder } = locateLibtorch();
+  limitSpinning(process.env);
   try {
     const native = loader.load(folder, join(dirname(path), "libpeft_train.so"));
     engine = {
@@ -40,6 +41,15 @@ export function loadEngine(): NativeEngine {
   } catch (error) {
     throw toPeftTrainError(error);
   }
+}
+
+/**
+ * Threads of GNU OpenMP wait for each other in a loop of 300,000 turns before they sleep: milliseconds of a core that
+ * something else may need. On two cores with five other busy processes a training step took 2.5 times as long for it.
+ * Read once, when libgomp is loaded.
+ */
+function limitSpinning(env: NodeJS.ProcessEnv): void {
+  if (env.OMP_WAIT_POLICY === undefined) env.GOMP_SPINCOUNT ??= "10000";
 }
 
 function openLoader(): { loader: Loader; path: string } {
