@@ -26,7 +26,7 @@ const files = listed.stdout
 const matching = (pattern) => files.filter((file) => pattern.test(file));
 
 const checks = [
-  ["TypeScript", bin("tsc"), ["--noEmit"]],
+  ["TypeScript", bin("tsc"), ["-p", "tsconfig.test.json"]], // tests as well as lib
   ["Biome", bin("biome"), ["check", "--error-on-warnings"]],
   [
     "clang-format",
