@@ -1,27 +1,38 @@
 import { Presets, SingleBar } from "cli-progress";
+import { count, duration } from "./terminal.js";
 
 /** Shows on a terminal's stderr how many items are done, and takes itself away; shows nothing elsewhere. */
 export class ItemProgress {
-  private readonly bar: SingleBar | undefined;
-  private started = false;
+  private bar: SingleBar | undefined;
+  private readonly startedAt = performance.now();
 
-  constructor(title: string, unit: string, stream: NodeJS.WriteStream = process.stderr) {
-    if (!stream.isTTY) return;
-    const format = `${title} {bar} {percentage} % | {value} of {total} ${unit} | {eta_formatted} left`;
-    this.bar = new SingleBar(
-      { format, stream, hideCursor: true, clearOnComplete: true },
-      Presets.shades_classic,
-    );
-  }
+  constructor(
+    private readonly title: string,
+    private readonly unit: string,
+    private readonly stream: NodeJS.WriteStream = process.stderr,
+  ) {}
 
   update(done: number, total: number): void {
-    if (this.started) this.bar?.update(done);
-    else this.bar?.start(total, done);
-    this.started = true;
+    if (!this.stream.isTTY) return;
+    const seconds = (performance.now() - this.startedAt) / 1000;
+    const payload = {
+      done: count(done),
+      all: count(total),
+      left: duration((seconds / done) * (total - done)),
+    };
+    if (this.bar !== undefined) {
+      this.bar.update(done, payload);
+      return;
+    }
+    const format = `${this.title} {bar} {done}/{all} ${this.unit} | {left} left`;
+    const { stream } = this;
+    const options = { format, stream, hideCursor: true, clearOnComplete: true, barsize: 24 };
+    this.bar = new SingleBar(options, Presets.shades_classic);
+    this.bar.start(total, done, payload);
   }
 
   stop(): void {
-    if (this.started) this.bar?.stop();
-    this.started = false;
+    this.bar?.stop();
+    this.bar = undefined;
   }
 }

@@ -45,8 +45,7 @@ export class TrainReport implements Report {
         this.start(event);
         break;
       case "evaluating":
-        this.evaluating ??= new ItemProgress("Evaluating", "pairs");
-        this.evaluating.update(event.done, event.total);
+        this.evaluate(event.done, event.total);
         break;
       case "evaluated":
         this.evaluated(event);
@@ -99,6 +98,12 @@ export class TrainReport implements Report {
     if (event.evalPairs === 0) {
       this.note("note: nothing to evaluate on; give --eval_dataset_name or --eval_fraction to see ROC AUC");
     }
+  }
+
+  private evaluate(done: number, total: number): void {
+    if (this.evaluating === undefined) this.clear();
+    this.evaluating ??= new ItemProgress("Evaluating", "pairs");
+    this.evaluating.update(done, total);
   }
 
   private evaluated({ epoch, metrics }: EvaluatedEvent): void {
