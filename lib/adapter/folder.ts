@@ -91,7 +91,8 @@ export async function openAdapterFolder(folder: string, model: ModelFolder): Pro
   const record = await readRecord(path.join(folder, RECORD_FILE));
   if (record !== undefined) requireSameBase(record, await fingerprint(model), folder, model.name);
   // The article's script wrapped BertModel once more, so names in its patterns start with `model.` too.
-  const wrapped = tensors.size > 0 && [...tensors.keys()].every((key) => key.startsWith("base_model.model.model."));
+  const wrapped =
+    tensors.size > 0 && [...tensors.keys()].every((key) => key.startsWith("base_model.model.model."));
   const spec = resolveStored(lora, model, wrapped ? "model." : "", configPath);
   const warnings = unknownKeys.map((key) => `${configPath}: ${key} is unknown and ignored`);
   return { path: path.resolve(folder), weightsPath: path.resolve(weightsPath), lora, spec, record, warnings };
