@@ -16,21 +16,22 @@ export const encodeCommand: CommandModule<object, FlagValues> = {
   describe: "Turn texts into vectors, with an adapter or without",
   builder: (yargs) =>
     withFlags(yargs, ENCODE_FLAGS, { group: "Options:" })
-      .option("prefix", {
-        describe: "Put before every text; default: what the adapter was trained with, or nothing",
-        defaultDescription: undefined,
-      })
       .options({
+        max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
+        prefix: {
+          describe: "Put before every text; default: as the adapter was trained, or nothing",
+          defaultDescription: undefined,
+        },
         adapter: {
           group: "Options:",
           describe:
             "Folder of an adapter, of this package or of PEFT; it says prefix, pooling and max_length",
         },
-        input: { group: "Options:", describe: "Texts: .txt (one a line), .jsonl, .csv or .tsv" },
+        input: { group: "Options:", describe: "Texts: .txt (one a line), .jsonl, .csv or .tsv [required]" },
         column: { group: "Options:", describe: "Column or key of the text in a .csv, .tsv or .jsonl file" },
         output: {
           group: "Options:",
-          describe: "Vectors, float32, one row a text in input order: .npy or .jsonl",
+          describe: "Vectors, float32, one row a text in input order: .npy or .jsonl [required]",
         },
         normalize: {
           type: "boolean",

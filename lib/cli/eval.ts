@@ -23,7 +23,14 @@ export const evalCommand: CommandModule<object, FlagValues> = {
   describe: "Measure ROC AUC and the rest on labelled pairs, with an adapter or without",
   builder: (yargs) =>
     withFlags(yargs, EVAL_FLAGS, { group: "Options:" })
-      .option("dataset_name", { describe: "CSV or TSV file of labelled pairs" })
+      .options({
+        dataset_name: { describe: "CSV or TSV file of labelled pairs [required]" },
+        max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
+        prefix: {
+          describe: 'Put before both texts; default: as the adapter was trained, or "query: "',
+          defaultDescription: undefined,
+        },
+      })
       .option("adapter", {
         group: "Options:",
         describe:

@@ -21,11 +21,12 @@ export function flagOf(name: OptionName, changes: Options = {}): Options {
   const definition: OptionDefinition = TRAIN_OPTIONS[name];
   const choices =
     definition.type === "string" && definition.choices ? ` (${definition.choices.join(", ")})` : "";
+  const required = definition.type === "string" && definition.required ? " [required]" : "";
   const fallback = definition.default;
   return {
     ...(definition.type === "boolean" ? { type: "boolean" } : {}),
     group: `${definition.group}:`,
-    describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + choices,
+    describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + choices + required,
     ...(fallback === null || fallback === false ? {} : { defaultDescription: shown(fallback) }),
     ...changes,
   };

@@ -3,6 +3,7 @@ import { PeftTrainError } from "../errors.js";
 import { VERSION } from "../version.js";
 import { commandOf, normalizeArguments, usageError } from "./arguments.js";
 import type { FlagValues } from "./flags.js";
+import { helpText } from "./help.js";
 import { exitCode, printError } from "./print-error.js";
 
 interface Command {
@@ -55,8 +56,11 @@ export async function main(typed: readonly string[]): Promise<void> {
   });
   const args = normalizeArguments(typed);
   try {
-    if (args.length === 1 && ["--version", "-v"].includes(args[0] as string)) {
+    const asked = flagsBeforeWords(args);
+    if (asked.includes("--version")) {
       process.stdout.write(`${VERSION}\n`);
+    } else if (asked.includes("--help") || asked.includes("-h")) {
+      process.stdout.write(await help(args));
     } else {
       await (await parse(args))?.();
     }
@@ -66,7 +70,22 @@ export async function main(typed: readonly string[]): Promise<void> {
   }
 }
 
-/** Parses the command line; what is left to do is the command's handler, and nothing after --help. */
+/** What is typed before a lone `--`. */
+function flagsBeforeWords(args: readonly string[]): readonly string[] {
+  const end = args.indexOf("--");
+  return end < 0 ? args : args.slice(0, end);
+}
+
+async function help(args: readonly string[]): Promise<string> {
+  const named = commandOf(args, NAMES);
+  const { describe, load } = COMMANDS[named ?? "train"] as Command;
+  const usage =
+    named === undefined ? "npx peft-train [command] --flag=value ..." : `npx peft-train ${named} ...`;
+  const commands = named === undefined ? NAMES.map((name) => [name, COMMANDS[name]?.describe ?? ""]) : [];
+  return helpText(usage, describe, await load(), Object.fromEntries(commands));
+}
+
+/** Parses the command line; what is left to do is the command's handler. */
 async function parse(args: string[]): Promise<(() => unknown) | undefined> {
   const { default: yargs } = await import("yargs");
   const name = commandOf(args, NAMES) ?? "train";
@@ -88,11 +107,8 @@ async function parse(args: string[]): Promise<(() => unknown) | undefined> {
     .exitProcess(false)
     .fail(false)
     .strict()
-    .help("help", "Show this help")
-    .version("version", "Show the version", VERSION)
-    .epilogue("Flags may be written with underscores or with dashes. docs/cli.md says more.");
-  // Null where the output is no terminal.
-  parser.wrap(Math.min(110, parser.terminalWidth() ?? 110));
+    .help(false)
+    .version(false);
   for (const [other, { describe }] of Object.entries(COMMANDS)) {
     if (other !== name) parser.command(other, describe);
   }
@@ -103,7 +119,7 @@ async function parse(args: string[]): Promise<(() => unknown) | undefined> {
       const built = (module.builder as (yargs: Argv) => Argv)(own);
       known = (built as unknown as { getOptions: () => KnownFlags }).getOptions();
       requireBooleans(args, known.boolean);
-      return built.group(["help", "version"], "Display:");
+      return built;
     },
     handler: (values: FlagValues) => {
       run = () => module.handler({ ...values, typed: args } as never);
