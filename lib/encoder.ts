@@ -174,15 +174,19 @@ export class Encoder implements AsyncDisposable {
         question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
         maxLength,
       };
-      const dataset = await loadPairs(source, this.tokenizer, options.onRead);
+      const stopped = (): boolean => options.signal?.aborted ?? false;
+      const dataset = await loadPairs(source, this.tokenizer, (bytesRead, bytesTotal) => {
+        if (stopped()) throw evaluationStopped(file);
+        options.onRead?.(bytesRead, bytesTotal);
+      });
       requireBothClasses(dataset, source.columns.label);
       const metrics = await evaluatePairs(this.native, dataset, {
         batchSize: options.batchSize ?? 128,
         adapter: this.adapter !== undefined && (options.adapter ?? true),
         onProgress: options.onProgress,
-        stopped: () => options.signal?.aborted ?? false,
+        stopped,
       });
-      if (metrics === undefined) throw new PeftTrainError("ABORTED", `evaluation of ${file} was stopped`);
+      if (metrics === undefined) throw evaluationStopped(file);
       return metrics;
     });
   }
@@ -249,6 +253,10 @@ export function requireMaxLength(maxLength: number, model: ModelFolder): void {
     `--max_length=${maxLength}: ${model.name} has ${model.shape.maxPositions} positions`,
     { hint: `Give at most --max_length=${model.shape.maxPositions}.` },
   );
+}
+
+function evaluationStopped(file: string): PeftTrainError {
+  return new PeftTrainError("ABORTED", `evaluation of ${file} was stopped`);
 }
 
 function dot(a: Float32Array, b: Float32Array): number {

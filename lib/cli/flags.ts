@@ -13,7 +13,7 @@ export const OUTPUT_FLAGS = {
     group: "Display:",
     describe: "One JSON object a line on stdout, all else on stderr",
   },
-  quiet: { type: "boolean", group: "Display:", describe: "Print errors and nothing else" },
+  quiet: { type: "boolean", group: "Display:", describe: "Print warnings and errors only" },
 } as const satisfies Record<string, Options>;
 
 /** A training option as yargs shows it. Values stay text, so that an error can show what was typed. */

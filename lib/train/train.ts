@@ -1,3 +1,4 @@
+import { PeftTrainError } from "../errors.js";
 import { loadEngine } from "../native/load.js";
 import type { NativeEngine } from "../native/types.js";
 import { EventQueue } from "./event-queue.js";
@@ -44,7 +45,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
 
   /**
    * Ends the run after the optimiser step in hand, and saves the adapter as it stands if any step was done. `result`
-   * then resolves with `stopped`.
+   * then resolves with `stopped`; before the model is loaded it rejects with ABORTED instead.
    */
   stop(): void {
     this.stopping = true;
@@ -64,8 +65,12 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     const options = resolveTrainOptions(given);
     const plan = await planRun(options);
     await using output = await OutputFolder.open(options.outputDir, options.overwriteOutputDir);
-    const tell = (event: TrainEvent): void => this.events.push(event);
+    const tell = (event: TrainEvent): void => {
+      if (event.event === "reading") this.endIfStopping();
+      this.events.push(event);
+    };
     const data = await loadTrainData(plan, tell);
+    this.endIfStopping();
     const engine = await (environment.engine ?? loadEngine)();
     const native = await engine.open({
       weightsPath: plan.model.weightsPath,
@@ -83,5 +88,11 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     } finally {
       await native.close();
     }
+  }
+
+  /** While data is read there is nothing to keep yet. */
+  private endIfStopping(): void {
+    if (!this.stopping) return;
+    throw new PeftTrainError("ABORTED", "stopped before training began; nothing was written");
   }
 }

@@ -408,9 +408,17 @@ describe("stop()", () => {
   it("before the first step leaves nothing behind", async () => {
     const given = options();
     const run = train(given, { engine: () => new FakeEngine() });
-    run.stop();
+    for await (const event of run) if (event.event === "started") run.stop();
     expect(await run.result).toMatchObject({ stopped: true, steps: 0, savedStep: null });
     expect(existsSync(given.outputDir)).toBe(false);
+  });
+
+  it("while data is read ends without loading the engine", async () => {
+    const given = options();
+    const run = train(given, { engine: () => expect.fail("the engine was loaded") });
+    run.stop();
+    await expect(run.result).rejects.toMatchObject({ code: "ABORTED" });
+    expect(readdirSync(temporary.path()).filter((name) => name.startsWith("."))).toEqual([]);
   });
 
   it("is what leaving an `await using` block does", async () => {
