@@ -1,9 +1,10 @@
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
 import { loadPairs, type PairColumns } from "./data/pairs.js";
-import { Tokenizer } from "./data/tokenizer.js";
+import type { Tokenizer } from "./data/tokenizer.js";
 import { embedTexts } from "./embed.js";
 import { PeftTrainError } from "./errors.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
+import { defaultMaxLength, loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
 import { loadEngine } from "./native/load.js";
 import type { EncoderInfo, NativeEncoder, NativeEngine, Pooling } from "./native/types.js";
 import { type EvalMetrics, evaluatePairs, requireBothClasses } from "./train/evaluate.js";
@@ -50,7 +51,6 @@ export interface EvaluateFileOptions {
   signal?: AbortSignal | undefined;
 }
 
-const DEFAULT_MAX_LENGTH = 128;
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
 const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
 /** Texts that are tokenised and sorted by length together. */
@@ -225,34 +225,6 @@ export class Encoder implements AsyncDisposable {
     this.running = result.catch(() => {});
     return result;
   }
-}
-
-/** Loads a model's tokenizer. @throws MODEL_CORRUPT when it has ids that the embedding table has not. */
-export async function loadTokenizer(model: ModelFolder): Promise<Tokenizer> {
-  const tokenizer = await Tokenizer.load(model.path);
-  if (tokenizer.vocabSize > model.shape.vocabSize) {
-    throw new PeftTrainError(
-      "MODEL_CORRUPT",
-      `${model.path}: tokenizer.json has ${tokenizer.vocabSize} tokens, the model's embedding table ${model.shape.vocabSize}`,
-      { hint: "tokenizer.json and model.safetensors do not belong together." },
-    );
-  }
-  return tokenizer;
-}
-
-/** Tokens of a text where nobody says otherwise. */
-export function defaultMaxLength(model: ModelFolder): number {
-  return Math.min(DEFAULT_MAX_LENGTH, model.shape.maxPositions);
-}
-
-/** @throws USAGE when texts of `maxLength` tokens do not fit the model's table of positions. */
-export function requireMaxLength(maxLength: number, model: ModelFolder): void {
-  if (maxLength <= model.shape.maxPositions) return;
-  throw new PeftTrainError(
-    "USAGE",
-    `--max_length=${maxLength}: ${model.name} has ${model.shape.maxPositions} positions`,
-    { hint: `Give at most --max_length=${model.shape.maxPositions}.` },
-  );
 }
 
 function evaluationStopped(file: string): PeftTrainError {

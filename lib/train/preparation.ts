@@ -2,10 +2,10 @@ import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
 import { resolveTargets } from "../adapter/targets.js";
 import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
-import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
+import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling } from "../native/types.js";
 import { requireBothClasses } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
@@ -109,9 +109,10 @@ function warnOfShared(
 ): void {
   const shared = countShared(training, evaluation);
   if (shared === 0) return;
+  const verb = shared === 1 ? "is" : "are";
   const message =
-    `${shared} of the ${evaluation.count} pairs of ${evaluation.path} are in ${training.path} too, ` +
-    "so its AUC will be too good";
+    `${shared} of the ${evaluation.count} pairs of ${evaluation.path} ${verb} in ${training.path} too, ` +
+    "which flatters its AUC";
   tell({ event: "warning", message });
 }
 
