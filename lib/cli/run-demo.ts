@@ -10,7 +10,7 @@ import { prepareEngine } from "./engine.js";
 import { type FlagValues, readFlags } from "./flags.js";
 import { reportFor, trainWithReport } from "./run-train.js";
 import { shortPath, table } from "./terminal.js";
-import { TrainReport } from "./train-report.js";
+import { nextSteps, TrainReport } from "./train-report.js";
 
 const DATA = fileURLToPath(new URL("../../data", import.meta.url));
 
@@ -39,13 +39,15 @@ export async function runDemo(args: FlagValues): Promise<void> {
     output_dir: outputDir,
     overwrite_output_dir: await isEarlierRun(outputDir),
   });
-  const report = reportFor(args, () => new TrainReport(options, () => nextCommands(outputDir)));
+  const report = reportFor(args, () => new TrainReport(options, () => []));
   const result = await trainWithReport(options, report);
   if (result.stopped || args.json === true || args.quiet === true) return;
-  process.stdout.write(`${await examples(options, result.outputDir)}\n`);
+  process.stdout.write(
+    `${await examples(options, result.outputDir)}\n${nextSteps(nextCommands(outputDir))}\n`,
+  );
 }
 
-/** Pairs of the test file that the base model gets most wrong, with their cosine before and after. */
+/** The test pairs that training moved most towards their label, with their cosine before and after. */
 async function examples(options: ResolvedTrainOptions, adapter: string): Promise<string> {
   const file = options.evalDatasetName as string;
   const [first, second, labels] = await Promise.all(
@@ -61,14 +63,15 @@ async function examples(options: ResolvedTrainOptions, adapter: string): Promise
   const before = await encoder.similarity(first, second, { adapter: false });
   const after = await encoder.similarity(first, second);
   const rows = ["1", "0"].flatMap((label) => {
-    const error = (i: number): number => (label === "1" ? 1 - (before[i] as number) : (before[i] as number));
+    const gain = (i: number): number =>
+      ((after[i] as number) - (before[i] as number)) * (label === "1" ? 1 : -1);
     return labels
       .flatMap((found, i) => (found === label ? [i] : []))
-      .sort((a, b) => error(b) - error(a))
+      .sort((a, b) => gain(b) - gain(a))
       .slice(0, SHOWN);
   });
   return table(
-    ["Test pair", "Same?", "Before", "After"],
+    ["Test pairs that moved most", "Same?", "Before", "After"],
     rows.map((i) => [
       `${first[i]}\n${second[i]}`,
       labels[i] === "1" ? "yes" : "no",

@@ -134,10 +134,10 @@ export class TrainReport implements Report {
       );
     }
     this.print(fileTable(result.outputDir));
-    this.print(
-      `${count(result.steps)} steps in ${duration(result.seconds)}, ${count(Math.round(result.pairsPerSecond))} pairs/s. Next:`,
-    );
-    for (const line of this.next(result)) this.print(`  ${line}`);
+    const speed = count(Math.round(result.pairsPerSecond));
+    this.print(`${count(result.steps)} steps in ${duration(result.seconds)}, ${speed} pairs/s.`);
+    const next = this.next(result);
+    if (next.length > 0) this.print(nextSteps(next));
   }
 
   private print(text: string): void {
@@ -185,6 +185,10 @@ function fileTable(folder: string): string {
         : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
     );
   return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });
+}
+
+export function nextSteps(commands: readonly string[]): string {
+  return ["Next:", ...commands.map((command) => `  ${command}`)].join("\n");
 }
 
 /** What to try with a fresh adapter. */
