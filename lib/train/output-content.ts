@@ -38,7 +38,7 @@ export async function requireFreeFolder(folder: string, name: string, overwrite:
     throw outputError(folder, cause);
   }
   const others = names.filter((entry) => !isOurs(entry));
-  const earlier = names.includes(RECORD_FILE) && others.length === 0;
+  const earlier = wroteHere(names) && others.length === 0;
   if (overwrite || names.every((entry) => entry === LOCK_INSIDE)) return true;
   if (earlier) {
     throw new PeftTrainError("OUTPUT_EXISTS", `--output_dir=${name} holds an earlier run`, {
@@ -55,13 +55,18 @@ export async function requireFreeFolder(folder: string, name: string, overwrite:
 /** Whether a folder holds what one of our runs wrote, and nothing else. */
 export async function isEarlierRun(folder: string): Promise<boolean> {
   const names = await readdir(folder).catch((): string[] => []);
-  return names.includes(RECORD_FILE) && names.every(isOurs);
+  return wroteHere(names) && names.every(isOurs);
 }
 
 /** Checkpoints of an earlier run in `folder`, which the files of a new one would not replace by name. */
 export async function earlierCheckpoints(folder: string): Promise<string[]> {
   const names = await readdir(folder);
-  return names.includes(RECORD_FILE) ? names.filter((name) => CHECKPOINT.test(name)) : [];
+  return wroteHere(names) ? names.filter((name) => CHECKPOINT.test(name)) : [];
+}
+
+/** A run that ended before its first epoch has left a log and perhaps checkpoints only. */
+function wroteHere(names: readonly string[]): boolean {
+  return names.includes(RECORD_FILE) || names.includes(LOG_FILE);
 }
 
 function isOurs(name: string): boolean {

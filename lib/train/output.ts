@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { syncFolder } from "../adapter/durable.js";
@@ -87,6 +87,8 @@ export class OutputFolder implements AsyncDisposable {
     const staged = await this.stage(content);
     if (this.exists) {
       await this.makeRoom();
+      // A folder cannot be renamed onto one that holds something.
+      if (existsSync(this.at(name))) await this.move(this.at(name), path.join(this.lock.path, `old-${name}`));
       await this.move(staged.folder, this.at(name));
     } else {
       await this.move(staged.folder, this.draft(name));

@@ -313,6 +313,34 @@ describe("the output folder", () => {
     expect(log.match(/"event":"started"/g)).toHaveLength(1);
   });
 
+  it("of a run that ended before its first epoch is replaced too, checkpoints and all", async () => {
+    const given = options({ checkpointingSteps: 2 });
+    const engine = new FakeEngine();
+    engine.onStep = (step) => {
+      if (step === 4) throw new PeftTrainError("NOT_FINITE", "the gradient is not finite");
+      return undefined;
+    };
+    await expect(train(given, { engine: () => engine }).result).rejects.toMatchObject({ code: "NOT_FINITE" });
+    expect(readdirSync(given.outputDir).sort()).toEqual(["step_2", "step_4", "train_log.jsonl"]);
+    await expect(train(given).result).rejects.toMatchObject({
+      message: expect.stringContaining("earlier run"),
+    });
+    const again = { ...given, overwriteOutputDir: true, checkpointingSteps: 4, maxTrainSteps: 5 };
+    await train(again, { engine: () => new FakeEngine() }).result;
+    expect(readdirSync(given.outputDir).filter((name) => /^step_/.test(name))).toEqual(["step_4"]);
+    const weights = readFileSync(join(given.outputDir, "step_4", "adapter_model.safetensors"));
+    expect(weights.readFloatLE(weights.length - 4)).toBe(4);
+  });
+
+  it("that has a folder of a checkpoint's name gets the checkpoint in its place", async () => {
+    const given = options({ checkpointingSteps: "epoch", overwriteOutputDir: true });
+    mkdirSync(join(given.outputDir, "epoch_1"), { recursive: true });
+    writeFileSync(join(given.outputDir, "epoch_1", "optimizer.bin"), "x");
+    await train(given, { engine: () => new FakeEngine() }).result;
+    expect(readdirSync(join(given.outputDir, "epoch_1"))).toContain("adapter_model.safetensors");
+    expect(readdirSync(join(given.outputDir, "epoch_1"))).not.toContain("optimizer.bin");
+  });
+
   it("of an earlier run stays whole until the first save of the new one", async () => {
     const given = options();
     await train(given, { engine: () => new FakeEngine() }).result;
