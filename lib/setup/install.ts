@@ -73,7 +73,6 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
   const report = (phase: SetupProgress["phase"], done: number): void =>
     options.onProgress?.({ phase, version, folder, bytes: Math.min(done, totalBytes), totalBytes });
 
-  await writable(cache, () => mkdir(cache, { recursive: true }));
   using interrupt = interruptSignal(options.signal);
   const { signal } = interrupt;
   const install = async (): Promise<string> => {
@@ -99,6 +98,7 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
     return folder;
   };
   try {
+    await mkdir(cache, { recursive: true });
     return await withLock(`${folder}.lock`, signal, () => report("wait", 0), install);
   } catch (error) {
     if (signal.aborted) throw aborted();
@@ -177,14 +177,6 @@ async function checkSpace(cache: string, needed: number): Promise<void> {
     cache,
     `it takes ${gigabytes(needed)} while it is unpacked, ${gigabytes(bavail * bsize)} are free`,
   );
-}
-
-async function writable<T>(cache: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw cacheError(cache, error);
-  }
 }
 
 function cacheError(cache: string, cause: unknown): PeftTrainError {
