@@ -2,7 +2,7 @@
 //
 //   npm run test:interop [-- --work FOLDER] [--no-build]
 //
-// Makes a virtual environment in the cache folder on its first run (some 1.5 GB, a few minutes);
+// Makes a virtual environment in the cache folder on its first run (5 GB with the CUDA wheel of torch that pip has for Linux);
 // PEFT_TRAIN_INTEROP_PYTHON names a Python that has the packages of test/interop/requirements.txt already.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -27,7 +27,16 @@ const { interchange } = await import("../test/interop/interchange.mjs");
 const work = path.resolve(options.work ?? mkdtempSync(path.join(tmpdir(), "peft-train-interop-")));
 mkdirSync(work, { recursive: true });
 const say = (text) => console.log(`· ${text}`);
-const reports = await interchange(root, work, preparePython(root, say), say);
+const reports = await run();
+
+async function run() {
+  try {
+    return await interchange(root, work, preparePython(root, say), say);
+  } catch (error) {
+    console.error(`interop: ${error.message}\nFiles are in ${work}`);
+    process.exit(1);
+  }
+}
 
 const paint = process.stdout.isTTY ? styleText : (_, text) => text;
 const mark = (ok) => (ok ? paint("green", "ok") : paint("red", "FAILED"));

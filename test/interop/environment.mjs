@@ -13,14 +13,18 @@ const NO_NETWORK = {
 };
 
 function pip(python, args) {
-  const result = spawnSync(python, ["-m", "pip", "install", "--no-deps", ...args], { stdio: "inherit" });
+  const result = spawnSync(python, ["-m", "pip", "install", ...args], { stdio: "inherit" });
   if (result.status !== 0) throw new Error(`pip install ${args.join(" ")} ended with ${result.status}`);
 }
 
-/** Installs into `folder` unless it was made from the same requirements; a marker is written last. */
-function once(folder, requirements, install) {
+/** Installs into `folder` unless that was done from the same files for the same Python; a marker is written last. */
+function once(folder, python, files, install) {
   const marker = path.join(folder, "installed");
-  const digest = createHash("sha256").update(readFileSync(requirements)).digest("hex");
+  const hash = createHash("sha256");
+  // Compiled wheels are for one version of Python.
+  hash.update(spawnSync(python, ["--version"], { encoding: "utf8" }).stdout ?? "");
+  for (const file of files) hash.update(readFileSync(file));
+  const digest = hash.digest("hex");
   if (existsSync(marker) && readFileSync(marker, "utf8") === digest) return;
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
@@ -37,22 +41,23 @@ export function preparePython(root, say) {
   const requirements = (name) => path.join(root, "test/interop", name);
   let program = process.env.PEFT_TRAIN_INTEROP_PYTHON;
   if (!program) {
+    const python = process.platform === "win32" ? "python" : "python3";
     const folder = path.join(cache, "venv");
+    const [pinned, torch] = [requirements("requirements.txt"), requirements("requirements-torch.txt")];
     program = path.join(folder, process.platform === "win32" ? "Scripts/python.exe" : "bin/python");
-    once(folder, requirements("requirements.txt"), () => {
+    once(folder, python, [pinned, torch], () => {
       say(`making a virtual environment in ${folder}`);
-      const made = spawnSync(process.platform === "win32" ? "python" : "python3", ["-m", "venv", folder], {
-        stdio: "inherit",
-      });
-      if (made.status !== 0)
-        throw new Error(`python3 -m venv ended with ${made.status ?? made.error?.message}`);
-      pip(program, ["-r", requirements("requirements.txt")]);
+      const { status, error } = spawnSync(python, ["-m", "venv", folder], { stdio: "inherit" });
+      if (status !== 0) throw new Error(`${python} -m venv ended with ${error?.message ?? status}`);
+      pip(program, ["--no-deps", "-r", pinned]);
+      pip(program, ["-r", torch]);
     });
   }
   const oldest = path.join(cache, "oldest");
-  once(oldest, requirements("requirements-oldest.txt"), () => {
+  const packages = path.join(oldest, "packages");
+  once(oldest, program, [requirements("requirements-oldest.txt")], () => {
     say(`installing the oldest supported PEFT in ${oldest}`);
-    pip(program, ["--target", path.join(oldest, "packages"), "-r", requirements("requirements-oldest.txt")]);
+    pip(program, ["--no-deps", "--target", packages, "-r", requirements("requirements-oldest.txt")]);
   });
-  return { program, env: NO_NETWORK, oldest: { ...NO_NETWORK, PYTHONPATH: path.join(oldest, "packages") } };
+  return { program, env: NO_NETWORK, oldest: { ...NO_NETWORK, PYTHONPATH: packages } };
 }
