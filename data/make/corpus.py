@@ -44,7 +44,11 @@ class Corpus:
         self.intents = list(grammar.intents.values())
 
     def clusters(self) -> list[list[str]]:
-        clusters = [self._questions() for _ in range(CLUSTERS)]
+        clusters = []
+        for index in range(CLUSTERS):
+            # A generator of its own, so that other clusters stay as they are when the vocabulary changes.
+            self.rng = random.Random(f"{SEED} {index}")
+            clusters.append(self._questions())
         pool: list[str] = []
         for _ in range(FRAGMENT_CLUSTERS):
             cluster = []

@@ -1,7 +1,7 @@
 """Distils data/encoder from all-MiniLM-L6-v2 on the text of corpus.py. No pair label is read.
 
 The target of a text is the teacher's embedding on its first HIDDEN principal axes; the student learns the direction of
-it, and the similarities within a batch. Word and position embeddings start from the teacher's, projected the same way.
+it, and the similarities within a batch. A token's embedding starts as the target of that token alone.
 """
 
 import argparse
@@ -27,9 +27,12 @@ CACHE = Path(__file__).parent / "cache"
 SEED = 22
 HIDDEN, LAYERS, HEADS, POSITIONS = 128, 4, 4, 512
 MAX_LENGTH = 96
-GENERAL_WORDS = 2600
-CLUSTERS_IN_BATCH = 16
-EPOCHS = 10
+GENERAL_WORDS = 3000
+CLUSTERS_IN_BATCH = 8
+EPOCHS = 1
+# Distillation stops after so many batches. Run to its end it gives 0.826 zero-shot on data/pairs, which LoRA on so small
+# a model does not raise on templates it has not seen: the demo wants an encoder that has something left to learn.
+BATCHES = 60
 LEARNING_RATE = 1.5e-3
 GRAM_WEIGHT = 10.0
 PREFIXES, PREFIX_WEIGHTS = ["", "query: ", "passage: "], [0.45, 0.5, 0.05]
@@ -61,18 +64,21 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
 
 
-def teacher_targets(teacher, tokenizer, texts: list[str]) -> torch.Tensor:
+def teacher_embeddings(teacher, tokenizer, texts: list[str]) -> torch.Tensor:
+    """The teacher's embeddings, [texts, 384]; those of an earlier run are taken from the cache."""
     CACHE.mkdir(exist_ok=True)
     path = CACHE / "teacher.npz"
+    known: dict[str, np.ndarray] = {}
     if path.exists():
         saved = np.load(path)
-        if saved["texts"].tolist() == texts:
-            return torch.from_numpy(saved["embeddings"])
-    start = time.time()
-    embeddings = embed(teacher, tokenizer, texts)
-    print(f"teacher: {len(texts)} texts in {time.time() - start:.0f} s", flush=True)
-    np.savez(path, texts=np.array(texts), embeddings=embeddings.numpy())
-    return embeddings
+        known = dict(zip(saved["texts"].tolist(), saved["embeddings"], strict=True))
+    missing = [text for text in dict.fromkeys(texts) if text not in known]
+    if missing:
+        start = time.time()
+        known.update(zip(missing, embed(teacher, tokenizer, missing).numpy(), strict=True))
+        print(f"teacher: {len(missing)} texts in {time.time() - start:.0f} s", flush=True)
+        np.savez(path, texts=np.array(list(known)), embeddings=np.stack(list(known.values())))
+    return torch.from_numpy(np.stack([known[text] for text in texts]))
 
 
 def principal_axes(rows: torch.Tensor, count: int) -> torch.Tensor:
@@ -81,32 +87,20 @@ def principal_axes(rows: torch.Tensor, count: int) -> torch.Tensor:
     return vectors[:, values.argsort(descending=True)[:count]].float()
 
 
-def new_student(vocabulary: list[str], teacher, teacher_tokenizer) -> BertModel:
+def new_student(word_embeddings: torch.Tensor, positions: torch.Tensor) -> BertModel:
+    """A student that starts close to a bag of words: every layer adds little to what it gets."""
     config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
+        vocab_size=len(word_embeddings), hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
         intermediate_size=4 * HIDDEN, max_position_embeddings=POSITIONS, hidden_act="gelu", layer_norm_eps=1e-12,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=0,
     )
     student = BertModel(config)
-    for name, parameter in student.named_parameters():
-        if name.startswith("encoder") and parameter.dim() == 2:
-            torch.nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
-    table = teacher.embeddings.word_embeddings.weight.detach()
-    rows = []
-    for token in vocabulary:
-        # A word that the teacher's vocabulary lacks starts as the mean of its pieces.
-        known = teacher_tokenizer.convert_tokens_to_ids(token)
-        ids = [known]
-        if known == teacher_tokenizer.unk_token_id and token != "[UNK]":
-            ids = teacher_tokenizer.encode(token.removeprefix("##"), add_special_tokens=False)
-        rows.append(table[ids].mean(0))
-    words = torch.stack(rows)
-    axes = principal_axes(words - words.mean(0), HIDDEN)
-    scale = 0.05 / ((words - words.mean(0)) @ axes).std()
-    positions = teacher.embeddings.position_embeddings.weight.detach()[:POSITIONS]
     with torch.no_grad():
-        student.embeddings.word_embeddings.weight.copy_((words - words.mean(0)) @ axes * scale)
-        student.embeddings.position_embeddings.weight.copy_((positions - positions.mean(0)) @ axes * scale)
+        for name, parameter in student.named_parameters():
+            if name.startswith("encoder") and parameter.dim() == 2 and "output" not in name:
+                torch.nn.init.normal_(parameter, std=1 / math.sqrt(HIDDEN))
+        student.embeddings.word_embeddings.weight.copy_(word_embeddings)
+        student.embeddings.position_embeddings.weight.copy_(positions * 0.2 * word_embeddings.std() / positions.std())
         student.embeddings.token_type_embeddings.weight.zero_()
     return student
 
@@ -147,6 +141,8 @@ def distil(student: BertModel, tokenizer, clusters: list[list[int]], texts: list
             optimizer.step()
             totals = [totals[0] + direction.item(), totals[1] + gram.item()]
             step += 1
+            if step == BATCHES:
+                return
         print(
             f"epoch {epoch + 1}: 1 - cosine {totals[0] / len(batches):.4f}, similarities (rms)"
             f" {math.sqrt(totals[1] / len(batches)):.4f}, {time.time() - start:.0f} s", flush=True,
@@ -194,11 +190,16 @@ def main() -> None:
     place = {text: index for index, text in enumerate(texts)}
     clusters = [[place[text] for text in group] for group in groups]
     print(f"{len(vocabulary)} tokens, {len(texts)} texts", flush=True)
-    embeddings = teacher_targets(teacher, teacher_tokenizer, texts)
+    embeddings = teacher_embeddings(teacher, teacher_tokenizer, texts)
     axes = principal_axes(embeddings, HIDDEN)
     targets = torch.nn.functional.normalize(embeddings @ axes, dim=-1)
     print(f"kept of the teacher's variance: {(embeddings @ axes).square().sum(1).mean():.3f}", flush=True)
-    student = new_student(vocabulary, teacher, teacher_tokenizer)
+    pieces = [token.removeprefix("##") for token in vocabulary]
+    positions = teacher.embeddings.position_embeddings.weight.detach()[:POSITIONS]
+    positions = positions - positions.mean(0)
+    student = new_student(
+        teacher_embeddings(teacher, teacher_tokenizer, pieces) @ axes, positions @ principal_axes(positions, HIDDEN)
+    )
     distil(student, tokenizer, clusters, texts, targets)
     tokenizer.no_truncation()
     save(student, tokenizer, vocabulary)

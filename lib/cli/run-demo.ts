@@ -20,7 +20,7 @@ const DEMO_OPTIONS: Partial<Record<OptionName, unknown>> = {
   dataset_name: path.join(DATA, "pairs", "train.csv"),
   eval_dataset_name: path.join(DATA, "pairs", "test.csv"),
   prefix: "",
-  learning_rate: 1e-3,
+  learning_rate: 2e-3,
   num_train_epochs: 3,
   per_device_train_batch_size: 32,
   logging_steps: 50,
