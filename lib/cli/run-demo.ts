@@ -1,5 +1,7 @@
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { RECORD_FILE } from "../adapter/record.js";
 import { readTexts } from "../data/texts.js";
 import { Encoder } from "../encoder.js";
 import type { OptionName } from "../train/option-table.js";
@@ -37,7 +39,7 @@ export async function runDemo(args: FlagValues): Promise<void> {
     ...DEMO_OPTIONS,
     ...given,
     output_dir: outputDir,
-    overwrite_output_dir: await isEarlierRun(outputDir),
+    overwrite_output_dir: await isEarlierDemo(outputDir),
   });
   const report = reportFor(args, () => new TrainReport(options, () => []));
   const result = await trainWithReport(options, report);
@@ -45,6 +47,13 @@ export async function runDemo(args: FlagValues): Promise<void> {
   process.stdout.write(
     `${await examples(options, result.outputDir)}\n${nextSteps(nextCommands(outputDir))}\n`,
   );
+}
+
+/** A run on the demo's pairs may be replaced by another; a run on the user's own may not. */
+async function isEarlierDemo(folder: string): Promise<boolean> {
+  if (!(await isEarlierRun(folder))) return false;
+  const record = await readFile(path.join(folder, RECORD_FILE), "utf8").catch(() => "{}");
+  return record.includes(JSON.stringify(DEMO_OPTIONS.dataset_name));
 }
 
 /** The test pairs that training moved most towards their label, with their cosine before and after. */

@@ -39,7 +39,11 @@ export async function requireFreeFolder(folder: string, name: string, overwrite:
   }
   const others = names.filter((entry) => !isOurs(entry));
   const earlier = wroteHere(names) && others.length === 0;
-  if (overwrite || names.every((entry) => entry === LOCK_INSIDE)) return true;
+  if (names.every((entry) => entry === LOCK_INSIDE)) return true;
+  if (overwrite) {
+    refuseStrangersOfOurNames(names, name);
+    return true;
+  }
   if (earlier) {
     throw new PeftTrainError("OUTPUT_EXISTS", `--output_dir=${name} holds an earlier run`, {
       hint: "Give another folder, or add --overwrite_output_dir to replace that run.",
@@ -50,6 +54,17 @@ export async function requireFreeFolder(folder: string, name: string, overwrite:
   throw new PeftTrainError("OUTPUT_EXISTS", `--output_dir=${name} is not empty: it holds ${list}`, {
     hint: "Give a new or an empty folder; --overwrite_output_dir would write among what is there.",
   });
+}
+
+/** A model's folder has a tokenizer.json too: only what a run wrote may be replaced. */
+function refuseStrangersOfOurNames(names: readonly string[], folder: string): void {
+  const taken = names.filter((entry) => isOurs(entry) && entry !== LOCK_INSIDE);
+  if (wroteHere(names) || taken.length === 0) return;
+  throw new PeftTrainError(
+    "OUTPUT_EXISTS",
+    `--output_dir=${folder} holds ${taken.slice(0, 3).join(", ")}, which no run wrote and this one would replace`,
+    { hint: "Give a new or an empty folder." },
+  );
 }
 
 /** Whether a folder holds what one of our runs wrote, and nothing else. */

@@ -52,6 +52,13 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
   }
   const lora = loraConfig(options);
   const spec = resolveTargets(lora, model);
+  if (spec.modules.every(({ name }) => name === "pooler.dense")) {
+    throw new PeftTrainError(
+      "USAGE",
+      "--lora_target_modules names pooler.dense alone, which mean and cls pooling never reach: nothing would be trained",
+      { hint: "Name query,key,value or other layers of the encoder." },
+    );
+  }
   const dropout = options.dropout;
   return {
     options,
@@ -88,8 +95,9 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
     const dataset = await loadPairs(source, tokenizer, (bytesRead, bytesTotal) => {
       tell({ event: "reading", path, bytesRead, bytesTotal });
     });
-    requireBothClasses(dataset, options.labelColumn);
-    return options.sanityTest ? firstPairs(dataset, SANITY_PAIRS) : dataset;
+    const used = options.sanityTest ? firstPairs(dataset, SANITY_PAIRS) : dataset;
+    requireBothClasses(used, options.labelColumn);
+    return used;
   };
   let training = await read(options.datasetName);
   let evaluation: PairDataset | undefined;
@@ -98,6 +106,9 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
     warnOfShared(training, evaluation, tell);
   } else if (options.evalFraction !== null) {
     ({ train: training, eval: evaluation } = splitPairs(training, options.evalFraction, options.seed));
+    const part = `${training.path}, of which --eval_fraction=${options.evalFraction}`;
+    requireBothClasses({ ...training, path: `${part} left for training` }, options.labelColumn);
+    requireBothClasses({ ...evaluation, path: `${part} set aside` }, options.labelColumn);
   }
   return { training, evaluation, base: await hashing };
 }

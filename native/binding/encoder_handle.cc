@@ -1,5 +1,7 @@
 #include "binding/encoder_handle.h"
 
+#include <utility>
+
 #include "binding/convert.h"
 #include "core/error.h"
 
@@ -40,6 +42,7 @@ Napi::Value EncoderHandle::open(const Napi::CallbackInfo& info) {
   const SessionOptions options = to_session_options(info[0]);
   const Napi::Object object = env.GetInstanceData<EnvironmentData>()->encoder_constructor.New({});
   EncoderHandle* handle = Unwrap(object);
+  handle->opening_ = true;
   return handle->run(env, [handle, options]() -> Resolver {
     handle->session_ = std::make_unique<Session>(options);
     return [handle](Napi::Env) { return handle->Value(); };

@@ -43,6 +43,7 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
 
   Worker worker_;
   std::unique_ptr<Session> session_;
+  bool opening_ = false;
   bool closed_ = false;
   std::vector<Napi::Promise::Deferred> waiting_for_close_;
 };

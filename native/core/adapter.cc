@@ -137,7 +137,13 @@ void Adapter::initialize(uint64_t seed) {
 void Adapter::load(const std::string& path) {
   const SafetensorsFile file(path);
   std::map<std::string, std::string> found;  // canonical key -> key in the file
-  for (const auto& [key, entry] : file.table()) found[canonical_key(key)] = key;
+  for (const auto& [key, entry] : file.table()) {
+    if (!found.emplace(canonical_key(key), key).second) {
+      throw EngineError("ADAPTER_MISMATCH",
+                        path + ": \"" + canonical_key(key) + "\" is there in both key layouts",
+                        "Keep one of the two.");
+    }
+  }
   std::map<std::string, Tensor> wanted = named_weights();
   for (const auto& [key, original] : found) {
     if (wanted.count(key) == 0) {

@@ -176,6 +176,12 @@ std::vector<float> Session::encode(const TokenBatch& batch, bool use_adapter, bo
     const MicroBatch micro = make_micro_batch(batch, first, texts, encoder_.device());
     const Tensor pooled = encoder_.forward(micro, false);
     const Tensor out = (normalize ? normalize_rows(pooled) : pooled).to(at::kCPU).contiguous();
+    if (!out.isfinite().all().item<bool>()) {
+      const int64_t text = first + out.isfinite().all(1).logical_not().nonzero()[0][0].item<int64_t>();
+      throw EngineError(
+          "NOT_FINITE", "The vector of text " + std::to_string(text) + " is not finite",
+          "The adapter or the model holds weights too large to run; train it again at a lower rate.");
+    }
     std::memcpy(rows.data() + first * d, out.const_data_ptr<float>(), out.nbytes());
   }
   return rows;

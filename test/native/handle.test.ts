@@ -108,6 +108,17 @@ describe("a native encoder", () => {
     await encoder.close();
   });
 
+  it("gives no vectors that are not finite", async () => {
+    const encoder = await open();
+    await encoder.createAdapter(spec, 1);
+    await encoder.step(casePairs, { ...STEP, learningRate: 1e30 });
+    await expect(encoder.encode(caseTexts, { ...ENCODE, adapter: true })).rejects.toMatchObject({
+      code: "NOT_FINITE",
+    });
+    expect((await encoder.encode(caseTexts, ENCODE)).length).toBeGreaterThan(0);
+    await encoder.close();
+  });
+
   it("rejects a missing file and a device that is not there", async () => {
     await expect(loadEngine().open({ ...OPEN, weightsPath: "/nowhere.safetensors" })).rejects.toMatchObject({
       name: "PeftTrainError",

@@ -133,7 +133,8 @@ PEFT_TEST(adapter_files_in_both_layouts_load_and_strays_are_errors) {
               .has("base_model.model.encoder.layer.0.attention.self.query.lora_A.weight"),
           "saved keys");
   }
-  Weights missing = weights, extra = weights, resized = weights;
+  Weights missing = weights, extra = weights, resized = weights, both = weights;
+  both.insert(doubled.begin(), doubled.end());
   missing.erase(missing.begin());
   extra["base_model.model.encoder.layer.0.attention.self.key.lora_A.weight"] = at::zeros({4, 48});
   resized.begin()->second = at::zeros({4, 47});
@@ -141,6 +142,7 @@ PEFT_TEST(adapter_files_in_both_layouts_load_and_strays_are_errors) {
     write_safetensors(file.path(), w);
     adapter.load(file.path());
   };
+  check_error([&] { load(both); }, "ADAPTER_MISMATCH", "both key layouts");
   check_error([&] { load(missing); }, "ADAPTER_MISMATCH", "is missing");
   check_error([&] { load(extra); }, "ADAPTER_MISMATCH", "unexpected tensor");
   check_error([&] { load(resized); }, "ADAPTER_MISMATCH", "shape");
