@@ -8,7 +8,7 @@ held-out template, though it meets the words of one among the fragments.
 import random
 import re
 
-from grammar import AGREEMENT, CHOICE, SLOT, Grammar
+from grammar import AGREEMENT, AROUND, CHOICE, FRAMES, SLOT, Grammar
 
 SEED = 21
 CLUSTERS = 2600
@@ -26,13 +26,13 @@ def grammar_words(grammar: Grammar) -> list[str]:
     words: dict[str, None] = dict.fromkeys(["query", "passage"])
     texts = [form for slot in grammar.types.values() for value in slot.seen + slot.held_out for form in value]
     for intent in grammar.intents.values():
-        texts += [SLOT.sub(" ", AGREEMENT.sub(r" \2 \3 ", template)) for template in intent.seen + intent.held_out]
+        texts += [SLOT.sub(" ", AGREEMENT.sub(r" \2 \3 ", template)) for template in intent.seen + intent.held_out + intent.clauses]
+    for held_out in (False, True):
+        texts += [" ".join(parts) for parts in AROUND[held_out]] + FRAMES[held_out]
     for text in texts:
         while CHOICE.search(text):
             text = CHOICE.sub(lambda match: match.group(1).replace("|", " "), text)
         words.update(dict.fromkeys(WORD.findall(text.lower())))
-    words.update(dict.fromkeys(WORD.findall("quick have please help me thanks in advance any advice is welcome")))
-    words.update(dict.fromkeys(WORD.findall("no idea please explain curious something always wanted to know thank")))
     return list(words)
 
 
@@ -82,7 +82,7 @@ class Corpus:
             values = self.grammar.draw_values(self.rng, intent, HELD_OUT_VALUE_RATE, kept)
             if "from" in values and self.rng.random() < 0.3 and intent.slots["from"] == intent.slots["to"]:
                 values["from"], values["to"] = values["to"], values["from"]
-            texts.append(self.grammar.render(self.rng, intent, self.rng.choice(intent.seen), values, False))
+            texts.append(self.grammar.render(self.rng, intent, self.rng.choice(intent.wordings(held_out=False)), values, False))
         text = " ".join(texts)
         return self._noisy(text) if self.rng.random() < NOISY_RATE else text
 

@@ -2,7 +2,8 @@
 
 A meaning is an intent (what is asked) with a value for every slot (about what). Every template of an intent says the
 same thing, so two templates filled with the same values are paraphrases, and any other intent or value is another
-question. Templates that start with `+` may be used for training; those that start with `*` are held out for the test.
+question. Templates that start with `+` are for training, those that start with `*` for the test. A clause (`~`) becomes
+a template inside a frame; some frames are for training and some for the test, so no template is in both.
 """
 
 import random
@@ -36,6 +37,30 @@ AROUND = {
 }
 AROUND_RATE = 0.12
 
+# Questions around a clause.
+FRAMES = {
+    False: [
+        "Can you tell me {}?",
+        "I would like to know {}.",
+        "Do you have any idea {}?",
+        "Please explain to me {}.",
+        "I wonder {}.",
+        "I have been asking myself {}.",
+        "Could you explain {}?",
+        "{}, do you know?",
+        "What I need to know is {}.",
+        "Is there an answer to {}?",
+    ],
+    True: [
+        "Does anyone here know {}?",
+        "I am trying to find out {}.",
+        "Who can help me understand {}?",
+        "Nobody ever told me {}.",
+        "My question is {}.",
+        "It would be useful to learn {}, can anybody help?",
+    ],
+}
+
 
 @dataclass
 class SlotType:
@@ -51,6 +76,7 @@ class Intent:
     """Slot name to slot type."""
     seen: list[str] = field(default_factory=list)
     held_out: list[str] = field(default_factory=list)
+    clauses: list[str] = field(default_factory=list)
     symmetric: bool = False
     """The slots `from` and `to` may change places without changing the meaning."""
 
@@ -62,8 +88,9 @@ class Intent:
     def directed(self) -> bool:
         return "from" in self.slots and not self.symmetric
 
-    def templates(self, held_out: bool) -> list[str]:
-        return self.held_out if held_out else self.seen
+    def wordings(self, held_out: bool) -> list[str]:
+        """Templates, and clauses that still lack a frame."""
+        return (self.held_out if held_out else self.seen) + self.clauses
 
 
 Values = dict[str, tuple[str, ...]]
@@ -99,12 +126,12 @@ class Grammar:
                 self.intents[name] = intent
             elif line.startswith("symmetric"):
                 intent.symmetric = True
-            elif line[0] in "+*":
+            elif line[0] in "+*~":
                 template = line[1:].strip()
                 used = {match.group(1) for match in SLOT.finditer(template)}
                 if used != set(intent.slots):
                     raise ValueError(f"{path.name}: {intent.name}: {template}: uses {sorted(used)}")
-                (intent.held_out if line[0] == "*" else intent.seen).append(template)
+                {"+": intent.seen, "*": intent.held_out, "~": intent.clauses}[line[0]].append(template)
             else:
                 raise ValueError(f"{path.name}: {line}: neither an intent nor a template")
 
@@ -126,7 +153,10 @@ class Grammar:
                     values[name] = value
         return {name: values[name] for name in intent.slots}
 
-    def render(self, rng: random.Random, intent: Intent, template: str, values: Values, held_out: bool) -> str:
+    def render(self, rng: random.Random, intent: Intent, wording: str, values: Values, held_out: bool) -> str:
+        template = wording
+        if wording in intent.clauses:
+            template = rng.choice(FRAMES[held_out]).replace("{}", wording)
         text = AGREEMENT.sub(
             lambda match: match.group(3 if _is_plural(values[match.group(1)][0]) else 2), template
         )

@@ -9,14 +9,14 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from grammar import Grammar, Intent, Values
+from grammar import FRAMES, Grammar, Intent, Values
 
 FOLDER = Path(__file__).parent.parent / "pairs"
 SEED = 20
 SIZES = {"train": 4000, "test": 1200}
 POSITIVE_RATE = 0.42
 # Share of the negatives of each kind; a kind that an intent does not allow is drawn again.
-NEGATIVES = {"slot": 0.27, "direction": 0.45, "intent": 0.30, "unrelated": 0.25}
+NEGATIVES = {"slot": 0.27, "direction": 0.2, "intent": 0.30, "unrelated": 0.25}
 SAME_TEMPLATE_RATE = 0.15
 HELD_OUT_VALUE_RATE = 0.4
 WORDS = (6, 25)
@@ -43,7 +43,7 @@ class PairWriter:
         return self._negative(intent, values)
 
     def _positive(self, intent: Intent, values: Values) -> tuple[str, str, int, str]:
-        first, second = self.rng.sample(intent.templates(self.held_out), 2)
+        first, second = self.rng.sample(intent.wordings(self.held_out), 2)
         other = dict(values)
         if intent.symmetric and self.rng.random() < 0.5:
             other["from"], other["to"] = values["to"], values["from"]
@@ -67,9 +67,9 @@ class PairWriter:
             while other.family == intent.family:
                 other = self.rng.choice(self.intents)
             changed = self.grammar.draw_values(self.rng, other, self.value_rate)
-        templates = intent.templates(self.held_out)
+        templates = intent.wordings(self.held_out)
         first = self.rng.choice(templates)
-        second = self.rng.choice(other.templates(self.held_out))
+        second = self.rng.choice(other.wordings(self.held_out))
         if other is intent:
             if self.rng.random() < SAME_TEMPLATE_RATE:
                 second = first
@@ -123,6 +123,7 @@ def check(grammar: Grammar, rows: dict[str, list[tuple[str, str, int]]]) -> None
     for intent in grammar.intents.values():
         assert not set(intent.seen) & set(intent.held_out), f"{intent.name}: a test template is a training template"
         assert len(intent.seen) >= 2 and len(intent.held_out) >= 2, f"{intent.name}: too few templates"
+    assert not set(FRAMES[False]) & set(FRAMES[True]), "a test frame is a training frame"
     for slot in grammar.types.values():
         assert not set(slot.seen) & set(slot.held_out), slot.forms
     questions = {split: {text for row in part for text in row[:2]} for split, part in rows.items()}
@@ -144,7 +145,8 @@ def main() -> None:
     print(
         f"{len(grammar.intents)} intents,",
         sum(len(intent.seen) for intent in grammar.intents.values()), "templates for training,",
-        sum(len(intent.held_out) for intent in grammar.intents.values()), "held out",
+        sum(len(intent.held_out) for intent in grammar.intents.values()), "held out,",
+        sum(len(intent.clauses) for intent in grammar.intents.values()), "clauses",
     )
 
 

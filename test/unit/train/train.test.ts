@@ -332,13 +332,15 @@ describe("the output folder", () => {
     expect(weights.readFloatLE(weights.length - 4)).toBe(4);
   });
 
-  it("that has a folder of a checkpoint's name gets the checkpoint in its place", async () => {
+  it("that has files of our names which no run wrote is refused, even to be overwritten", async () => {
     const given = options({ checkpointingSteps: "epoch", overwriteOutputDir: true });
     mkdirSync(join(given.outputDir, "epoch_1"), { recursive: true });
     writeFileSync(join(given.outputDir, "epoch_1", "optimizer.bin"), "x");
-    await train(given, { engine: () => new FakeEngine() }).result;
-    expect(readdirSync(join(given.outputDir, "epoch_1"))).toContain("adapter_model.safetensors");
-    expect(readdirSync(join(given.outputDir, "epoch_1"))).not.toContain("optimizer.bin");
+    await expect(train(given, { engine: () => new FakeEngine() }).result).rejects.toMatchObject({
+      code: "OUTPUT_EXISTS",
+      message: expect.stringContaining("epoch_1"),
+    });
+    expect(readdirSync(join(given.outputDir, "epoch_1"))).toEqual(["optimizer.bin"]);
   });
 
   it("of an earlier run stays whole until the first save of the new one", async () => {
