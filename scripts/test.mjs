@@ -26,14 +26,14 @@ for (const count of counts) {
   failed += count.failed;
   if (count.skipped > 0) console.log(`${count.skipped} skipped`);
 }
-console.log(`${passed} passed, ${failed} failed`);
+console.log(`Tests: ${passed} passed, ${failed} failed`);
 process.exit(failed === 0 && counts.every((count) => count.passed > 0) ? 0 : 1);
 
 function build(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
   if (error === undefined && status === 0) return;
   console.error(`The build failed: ${command} ${args.join(" ")}${error ? `: ${error.message}` : ""}`);
-  console.log("0 passed, 1 failed");
+  console.log("Tests: 0 passed, 1 failed");
   process.exit(1);
 }
 

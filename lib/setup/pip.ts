@@ -107,8 +107,22 @@ function pipError(python: string, status: number | NodeJS.Signals, lines: readon
   if (told.some((line) => /No space left on device|Disk quota exceeded/.test(line))) {
     return diskFull("the cache", last, cause);
   }
-  const hint = /No matching distribution|Could not find a version/.test(last)
-    ? `torch has wheels for Linux and Python 3.10 or newer; see which one runs with: ${python} --version. PEFT_TRAIN_PYTHON names another.`
-    : `Check the network and pip's settings with: ${python} -m pip config list. Then run: npx peft-train setup`;
-  return new PeftTrainError("DOWNLOAD_FAILED", `pip could not fetch libtorch: ${last}`, { cause, hint });
+  const settings = `${python} -m pip config list`;
+  const noWheel = /No matching distribution|Could not find a version/.test(last);
+  // An index that does not answer ends with the very same line; what broke is told before it.
+  const unreachable = told.some((line) => /Retrying \(|Could not fetch URL/.test(line));
+  if (noWheel && !unreachable) {
+    return new PeftTrainError("DOWNLOAD_FAILED", `pip could not fetch libtorch: ${last}`, {
+      cause,
+      hint: `torch has wheels for Linux and Python 3.10 or newer: see ${python} --version; PEFT_TRAIN_PYTHON names another. For one that is new enough, see which index is asked: ${settings}`,
+    });
+  }
+  return new PeftTrainError(
+    "DOWNLOAD_FAILED",
+    `pip could not fetch libtorch: ${noWheel ? "the package index does not answer" : last}`,
+    {
+      cause,
+      hint: `Check the network and pip's settings with: ${settings}. Then run: npx peft-train setup`,
+    },
+  );
 }

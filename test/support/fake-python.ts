@@ -7,6 +7,7 @@ export type PipBehaviour =
   | "cpu-wheel"
   | "no-match"
   | "network"
+  | "unreachable"
   | "disk-full"
   | "no-pip"
   | "nothing"
@@ -31,6 +32,7 @@ writeFileSync(join(process.env.TMPDIR, "torch.whl"), "a wheel");
 await new Promise((resolve) => setTimeout(resolve, Number(process.env.FAKE_PIP_DELAY ?? 0)));
 if (behaviour === "hang") await new Promise((resolve) => setTimeout(resolve, 600_000));
 if (behaviour === "no-match") end("ERROR: Could not find a version that satisfies the requirement\\nERROR: No matching distribution found for torch==2.13.0\\n");
+if (behaviour === "unreachable") end("WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError': /simple/torch/\\nERROR: No matching distribution found for torch==2.13.0\\n");
 if (behaviour === "network") { put("torch/half"); end("WARNING: Retrying\\nERROR: Connection broken: timed out\\n\\n[notice] more"); }
 if (behaviour === "disk-full") end("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device");
 if (behaviour === "nothing") process.exit(0);

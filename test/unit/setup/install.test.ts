@@ -119,6 +119,7 @@ describe("installLibtorch", () => {
   it.each<[PipBehaviour, string, RegExp, RegExp]>([
     ["no-match", "DOWNLOAD_FAILED", /No matching distribution found for torch==/, /Python 3\.10 or newer/],
     ["network", "DOWNLOAD_FAILED", /ERROR: Connection broken: timed out$/, /pip config list/],
+    ["unreachable", "DOWNLOAD_FAILED", /the package index does not answer$/, /Check the network/],
     ["no-pip", "DOWNLOAD_FAILED", /needs pip; python3 has none/, /ensurepip/],
     ["disk-full", "OUTPUT_UNWRITABLE", /Not enough space.*No space left/, /another disk/],
     ["nothing", "DOWNLOAD_FAILED", /has no libtorch for cpu/, /PEFT_TRAIN_LIBTORCH/],
