@@ -1,6 +1,6 @@
 import { PeftTrainError } from "../errors.js";
-import type { Fingerprint } from "../model/fingerprint.js";
-import { type JsonObject, readJsonObject } from "../model/json-file.js";
+import type { Fingerprint, Settings } from "../model/fingerprint.js";
+import { isObject, type JsonObject, readJsonObject } from "../model/json-file.js";
 import type { Pooling } from "../native/types.js";
 
 /** peft_train.json: what an adapter needs beyond PEFT's own files to give the same embeddings again. */
@@ -35,6 +35,8 @@ export function formatRecord(record: AdapterRecord): string {
     base_model: record.baseModel,
     base_weights_sha256: record.base.weights,
     tokenizer_sha256: record.base.tokenizer,
+    base_config: record.base.config,
+    tokenizer_config: record.base.tokenizerConfig,
     question1_prefix: record.question1Prefix,
     question2_prefix: record.question2Prefix,
     pooling: record.pooling,
@@ -73,10 +75,17 @@ export async function readRecord(file: string): Promise<AdapterRecord | undefine
   };
   const text = (key: string): string => field(key, "a string", isString);
   const count = (key: string): number => field(key, "a whole number", isCount);
+  const settings = (key: string): Settings | undefined =>
+    field(key, "an object of numbers, true, false and null", isOptionalSettings);
   return {
     version: text("peft_train_version"),
     baseModel: text("base_model"),
-    base: { weights: text("base_weights_sha256"), tokenizer: text("tokenizer_sha256") },
+    base: {
+      weights: text("base_weights_sha256"),
+      tokenizer: text("tokenizer_sha256"),
+      config: settings("base_config"),
+      tokenizerConfig: settings("tokenizer_config"),
+    },
     question1Prefix: text("question1_prefix"),
     question2Prefix: text("question2_prefix"),
     pooling: field("pooling", '"mean" or "cls"', isPooling),
@@ -90,25 +99,45 @@ export async function readRecord(file: string): Promise<AdapterRecord | undefine
   };
 }
 
-/** @throws ADAPTER_MISMATCH when the adapter was trained on other weights or with another tokenizer. */
+/** @throws ADAPTER_MISMATCH when the adapter was trained on another base: its message names what differs. */
 export function requireSameBase(
   record: AdapterRecord,
   found: Fingerprint,
   adapter: string,
   model: string,
 ): void {
-  for (const [what, expected, actual] of [
-    ["weights", record.base.weights, found.weights],
-    ["tokenizer", record.base.tokenizer, found.tokenizer],
+  const { base } = record;
+  for (const [what, verb, expected, those, actual] of [
+    ["weights", "have", base.weights, "those of", found.weights],
+    ["tokenizer", "has", base.tokenizer, "that of", found.tokenizer],
   ] as const) {
     if (expected === actual) continue;
     throw new PeftTrainError(
       "ADAPTER_MISMATCH",
-      `${adapter} was trained on ${record.baseModel}, whose ${what} have SHA-256 ${expected}; ` +
-        `those of ${model} have ${actual}`,
+      `${adapter} was trained on ${record.baseModel}, whose ${what} ${verb} SHA-256 ${expected}; ` +
+        `${those} ${model} ${verb} ${actual}`,
       { hint: `Give the base model that it was trained on as --model_name_or_path (${record.baseModel}).` },
     );
   }
+  for (const [file, expected, actual] of [
+    ["config.json", base.config, found.config],
+    ["tokenizer_config.json", base.tokenizerConfig, found.tokenizerConfig],
+  ] as const) {
+    const differences = settingsThatDiffer(expected ?? {}, actual ?? {});
+    if (differences.length === 0) continue;
+    throw new PeftTrainError(
+      "ADAPTER_MISMATCH",
+      `${adapter} was trained on ${record.baseModel} with another ${file} than ${model} has now: ${differences.join("; ")}`,
+      { hint: `Set ${file} back, or give the base model that it was trained on as --model_name_or_path.` },
+    );
+  }
+}
+
+/** Settings that only one side knows come from another version, and say nothing. */
+function settingsThatDiffer(expected: Settings, found: Settings): string[] {
+  return Object.keys(expected)
+    .filter((name) => found[name] !== undefined && found[name] !== expected[name])
+    .map((name) => `expected ${name} ${expected[name]}, found ${found[name]}`);
 }
 
 function isString(value: unknown): value is string {
@@ -121,6 +150,13 @@ function isBoolean(value: unknown): value is boolean {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isOptionalSettings(value: unknown): value is Settings | undefined {
+  if (value === undefined) return true;
+  const plain = (setting: unknown): boolean =>
+    setting === null || typeof setting === "number" || typeof setting === "boolean";
+  return isObject(value) && Object.values(value).every(plain);
 }
 
 function isPooling(value: unknown): value is Pooling {

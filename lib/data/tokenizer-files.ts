@@ -12,8 +12,19 @@ export interface TokenizerFiles {
   json: string;
   clsToken: string;
   sepToken: string;
+  normalization: Normalization;
   /** Set when texts may be encoded piece by piece. */
   segmentRules: SegmentRules | undefined;
+}
+
+/**
+ * How the BERT normaliser changes a text, under the names of tokenizer_config.json: what holds after both files have had
+ * their say. Null for another normaliser, which tokenizer.json alone describes.
+ */
+export interface Normalization {
+  do_lower_case: boolean | null;
+  strip_accents: boolean | null;
+  tokenize_chinese_chars: boolean | null;
 }
 
 type Json = Record<string, unknown>;
@@ -55,6 +66,7 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
     json: JSON.stringify(json),
     clsToken: tokenText(config.cls_token) ?? "[CLS]",
     sepToken: tokenText(config.sep_token) ?? "[SEP]",
+    normalization: normalization(json),
     segmentRules: segmentRules(json, model),
   };
 }
@@ -108,6 +120,23 @@ function applyNormalizerOptions(json: Json, config: Json): void {
   }
 }
 
+function normalization(json: Json): Normalization {
+  const normalizer = object(json.normalizer);
+  if (normalizer?.type !== "BertNormalizer") {
+    return { do_lower_case: null, strip_accents: null, tokenize_chinese_chars: null };
+  }
+  return {
+    do_lower_case: normalizer.lowercase === true,
+    strip_accents: stripsAccents(normalizer),
+    tokenize_chinese_chars: normalizer.handle_chinese_chars === true,
+  };
+}
+
+/** Where nothing is said of accents they go with the capitals. */
+function stripsAccents(normalizer: Json): boolean {
+  return (normalizer.strip_accents ?? normalizer.lowercase) === true;
+}
+
 /** Undefined where a text is more than its pieces: another normaliser, or added tokens that white space does not end. */
 function segmentRules(json: Json, model: Json): SegmentRules | undefined {
   const normalizer = object(json.normalizer);
@@ -122,8 +151,7 @@ function segmentRules(json: Json, model: Json): SegmentRules | undefined {
   }
   const longest = model.max_input_chars_per_word ?? 100;
   if (typeof longest !== "number") return undefined;
-  const stripsAccents = normalizer.strip_accents ?? normalizer.lowercase;
-  return { maxInputCharsPerWord: longest, stripsAccents: stripsAccents === true, addedTokens };
+  return { maxInputCharsPerWord: longest, stripsAccents: stripsAccents(normalizer), addedTokens };
 }
 
 /** Special tokens are written as plain strings or as `{"content": ...}`. */

@@ -2,21 +2,42 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import path from "node:path";
 import { fileError } from "../data/file-error.js";
+import { readTokenizerFiles } from "../data/tokenizer-files.js";
 import type { ModelFolder } from "./folder.js";
 
-/** What an adapter belongs to: SHA-256 of the files that decide what an embedding is, in hexadecimal. */
+/** Settings of a file by their names there. */
+export type Settings = Readonly<Record<string, number | boolean | null>>;
+
+/** What an adapter belongs to: everything in a model folder that decides what an embedding is. */
 export interface Fingerprint {
+  /** SHA-256 of model.safetensors and of tokenizer.json as they are on the disk, in hexadecimal. */
   weights: string;
   tokenizer: string;
+  /** What config.json comes to, but for dropout; undefined in a record that does not say. */
+  config: Settings | undefined;
+  /** What tokenizer_config.json comes to; undefined likewise. */
+  tokenizerConfig: Settings | undefined;
 }
 
-/** Hashes model.safetensors and tokenizer.json as they are on the disk. */
+/** @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, MODEL_UNSUPPORTED */
 export async function fingerprint(model: ModelFolder): Promise<Fingerprint> {
-  const [weights, tokenizer] = await Promise.all([
+  const [weights, tokenizer, { normalization }] = await Promise.all([
     sha256(model.weightsPath),
     sha256(path.join(model.path, "tokenizer.json")),
+    readTokenizerFiles(model.path),
   ]);
-  return { weights, tokenizer };
+  const { shape } = model;
+  const config = {
+    hidden_size: shape.hiddenSize,
+    intermediate_size: shape.intermediateSize,
+    layer_norm_eps: shape.layerNormEps,
+    max_position_embeddings: shape.maxPositions,
+    num_attention_heads: shape.numHeads,
+    num_hidden_layers: shape.numLayers,
+    type_vocab_size: shape.typeVocabSize,
+    vocab_size: shape.vocabSize,
+  };
+  return { weights, tokenizer, config, tokenizerConfig: { ...normalization } };
 }
 
 async function sha256(file: string): Promise<string> {

@@ -93,6 +93,80 @@ describe("an adapter folder of ours", () => {
   });
 });
 
+describe("a base whose settings were edited", () => {
+  /** The model that the adapter was trained on, with other settings in one of its files. */
+  async function edited(file: string, changes: Record<string, unknown>): Promise<ModelFolder> {
+    const folder = writeTinyModel(temporary.path(`edited-${count++}`));
+    const json = JSON.parse(readFileSync(join(folder, file), "utf8"));
+    writeFileSync(join(folder, file), JSON.stringify({ ...json, ...changes }));
+    return openModelFolder(folder);
+  }
+
+  for (const [file, changes, differences] of [
+    [
+      "tokenizer_config.json",
+      { do_lower_case: false, strip_accents: true },
+      ["do_lower_case true, found false"],
+    ],
+    [
+      "tokenizer_config.json",
+      { do_lower_case: true, strip_accents: false },
+      ["strip_accents true, found false"],
+    ],
+    [
+      "tokenizer_config.json",
+      { tokenize_chinese_chars: false },
+      ["tokenize_chinese_chars true, found false"],
+    ],
+    [
+      "config.json",
+      { num_attention_heads: 4, layer_norm_eps: 1e-5 },
+      ["num_attention_heads 2, found 4", "layer_norm_eps 1e-12, found 0.00001"],
+    ],
+  ] as const) {
+    it(`is refused, with what differs: ${Object.keys(changes).join(", ")}`, async () => {
+      const folder = await stage();
+      const refusal = openAdapterFolder(folder, await edited(file, changes));
+      await expect(refusal).rejects.toMatchObject({
+        code: "ADAPTER_MISMATCH",
+        message: expect.stringContaining(`another ${file}`),
+      });
+      for (const text of differences) {
+        await expect(refusal).rejects.toThrow(`expected ${text}`);
+      }
+    });
+  }
+
+  it("is taken when nothing comes of the edit, or only training would notice", async () => {
+    const same = [
+      await edited("tokenizer_config.json", { strip_accents: true, model_max_length: 99 }),
+      await edited("config.json", { hidden_dropout_prob: 0.3, attention_probs_dropout_prob: 0, extra: 1 }),
+    ];
+    for (const base of same) {
+      expect((await openAdapterFolder(await stage(), base)).record).toBeDefined();
+    }
+  });
+
+  it("is taken by an adapter of an earlier version, which did not write settings down", async () => {
+    const folder = await stage();
+    const file = join(folder, "peft_train.json");
+    const { base_config, tokenizer_config, ...earlier } = JSON.parse(readFileSync(file, "utf8"));
+    expect(base_config).toMatchObject({ num_attention_heads: 2, layer_norm_eps: 1e-12 });
+    expect(base_config).not.toHaveProperty("hidden_dropout_prob");
+    expect(tokenizer_config).toEqual({
+      do_lower_case: true,
+      strip_accents: true,
+      tokenize_chinese_chars: true,
+    });
+    writeFileSync(file, JSON.stringify(earlier));
+    const { record: found } = await openAdapterFolder(
+      folder,
+      await edited("config.json", { layer_norm_eps: 1e-5 }),
+    );
+    expect(found?.base.config).toBeUndefined();
+  });
+});
+
 describe("an adapter folder of PEFT", () => {
   it("opens without peft_train.json, in both layouts of keys", async () => {
     for (const name of ["qkv", "qkv-wrapped"]) {
@@ -158,6 +232,8 @@ describe("peft_train.json", () => {
     ["base_weights_sha256", undefined],
     ["question1_prefix", 3],
     ["normalize", 1],
+    ["base_config", [2]],
+    ["tokenizer_config", { do_lower_case: "yes" }],
   ] as const) {
     it(`with ${key} ${JSON.stringify(value)} is refused by name`, async () => {
       const file = temporary.path("bad.json");
