@@ -1,3 +1,4 @@
+import { closeSync, fsyncSync, openSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { outputError } from "../data/file-error.js";
 
@@ -13,11 +14,14 @@ export async function writeDurably(file: string, content: string | Uint8Array): 
 }
 
 /** Waits until the names in a folder are on the disk: what makes a rename survive a power cut. */
-export async function syncFolder(folder: string): Promise<void> {
+export function syncFolder(folder: string): void {
+  let descriptor: number | undefined;
   try {
-    await using handle = await open(folder, "r");
-    await handle.sync();
+    descriptor = openSync(folder, "r");
+    fsyncSync(descriptor);
   } catch {
     // Some file systems (and Windows) do not sync folders; the rename itself stands.
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
   }
 }

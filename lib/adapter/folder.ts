@@ -22,6 +22,10 @@ export const TOKENIZER_FILES = [
   "special_tokens_map.json",
   "vocab.txt",
 ];
+/** What a training run leaves beside its adapter, from its first save on. */
+export const LOG_FILE = "train_log.jsonl";
+/** Folder of a checkpoint inside an output folder. */
+export const CHECKPOINT: RegExp = /^(epoch|step)_\d+$/;
 
 export interface AdapterContent {
   /** Writes adapter_model.safetensors to a path and syncs it. */
@@ -34,7 +38,8 @@ export interface AdapterContent {
 
 /**
  * Writes the files of an adapter into a folder that nobody reads yet, each synced.
- * @returns Their names, peft_train.json last: the order in which they should become visible.
+ * @returns Their names in the order in which they must become visible: adapter_config.json last, for a folder without
+ * it is an adapter neither to PEFT nor to `openAdapterFolder`.
  */
 export async function stageAdapter(folder: string, content: AdapterContent): Promise<string[]> {
   const names: string[] = [];
@@ -53,7 +58,7 @@ export async function stageAdapter(folder: string, content: AdapterContent): Pro
   await writeDurably(path.join(folder, CONFIG_FILE), content.config);
   await content.saveWeights(path.join(folder, WEIGHTS_FILE));
   await writeDurably(path.join(folder, RECORD_FILE), formatRecord(content.record));
-  return [...names, CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE];
+  return [...names, WEIGHTS_FILE, RECORD_FILE, CONFIG_FILE];
 }
 
 /** An adapter folder, checked against its base model but not loaded. */
@@ -75,15 +80,7 @@ export async function openAdapterFolder(folder: string, model: ModelFolder): Pro
   await requireAdapterFolder(folder);
   const configPath = path.join(folder, CONFIG_FILE);
   const json = await readJsonObject(configPath);
-  if (json === undefined) {
-    throw new PeftTrainError(
-      "FILE_NOT_FOUND",
-      `expected an adapter folder, ${folder} has no ${CONFIG_FILE}`,
-      {
-        hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors.",
-      },
-    );
-  }
+  if (json === undefined) throw await missingConfig(folder);
   const { lora, unknownKeys } = parseAdapterConfig(json, configPath);
   const weightsPath = path.join(folder, WEIGHTS_FILE);
   await requireWeights(folder);
@@ -119,6 +116,28 @@ async function requireAdapterFolder(folder: string): Promise<void> {
   throw new PeftTrainError("FILE_UNREADABLE", `expected an adapter folder, ${folder} is a file`, {
     hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors.",
   });
+}
+
+/** A folder of ours loses adapter_config.json first and gets it last when it is saved again. */
+async function missingConfig(folder: string): Promise<PeftTrainError> {
+  const names = await readdir(folder);
+  if (!names.includes(RECORD_FILE) && !names.includes(LOG_FILE)) {
+    return new PeftTrainError(
+      "FILE_NOT_FOUND",
+      `expected an adapter folder, ${folder} has no ${CONFIG_FILE}`,
+      { hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors." },
+    );
+  }
+  const checkpoint = names.filter((name) => CHECKPOINT.test(name)).at(-1);
+  const other =
+    checkpoint === undefined
+      ? ""
+      : `give a checkpoint of that run, such as ${path.join(folder, checkpoint)}, or `;
+  return new PeftTrainError(
+    "FILE_NOT_FOUND",
+    `${folder} has no ${CONFIG_FILE}: a run was killed before or while it saved an adapter there`,
+    { hint: `Do not put one there by hand; ${other}train again with --overwrite_output_dir.` },
+  );
 }
 
 async function requireWeights(folder: string): Promise<void> {

@@ -1,20 +1,14 @@
+import { readdirSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
-import { CONFIG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "../adapter/folder.js";
+import { CHECKPOINT, CONFIG_FILE, LOG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "../adapter/folder.js";
 import { RECORD_FILE } from "../adapter/record.js";
 import { outputError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import { LOCK_INSIDE } from "./output-lock.js";
 
-export const LOG_FILE = "train_log.jsonl";
-const OUR_FILES = new Set([
-  ...TOKENIZER_FILES,
-  CONFIG_FILE,
-  WEIGHTS_FILE,
-  RECORD_FILE,
-  LOG_FILE,
-  LOCK_INSIDE,
-]);
-const CHECKPOINT = /^(epoch|step)_\d+$/;
+/** In the order in which they must go: without adapter_config.json the others are no adapter to anybody. */
+export const ADAPTER_FILES: readonly string[] = [CONFIG_FILE, WEIGHTS_FILE, ...TOKENIZER_FILES, RECORD_FILE];
+const OUR_FILES = new Set([...ADAPTER_FILES, LOG_FILE, LOCK_INSIDE]);
 
 /**
  * Checks that a run may write to `folder`: it is not there, empty, or may be overwritten.
@@ -73,10 +67,16 @@ export async function isEarlierRun(folder: string): Promise<boolean> {
   return wroteHere(names) && names.every(isOurs);
 }
 
-/** Checkpoints of an earlier run in `folder`, which the files of a new one would not replace by name. */
-export async function earlierCheckpoints(folder: string): Promise<string[]> {
-  const names = await readdir(folder);
-  return wroteHere(names) ? names.filter((name) => CHECKPOINT.test(name)) : [];
+/**
+ * What an earlier run has left in `folder` but its log, in the order in which it must go: its record last, which says that
+ * the rest is a run's. Nothing in a folder that no run wrote to.
+ */
+export function earlierContent(folder: string): string[] {
+  const names = readdirSync(folder);
+  if (!wroteHere(names)) return [];
+  const files = ADAPTER_FILES.filter((name) => name !== RECORD_FILE);
+  const checkpoints = names.filter((name) => CHECKPOINT.test(name));
+  return [...files, ...checkpoints, RECORD_FILE];
 }
 
 /** A run that ended before its first epoch has left a log and perhaps checkpoints only. */

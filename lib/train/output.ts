@@ -1,18 +1,21 @@
-import { existsSync, rmSync } from "node:fs";
-import { type FileHandle, mkdir, open, rename, rm, rmdir, stat } from "node:fs/promises";
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { type FileHandle, mkdir, open, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { syncFolder } from "../adapter/durable.js";
-import { type AdapterContent, stageAdapter } from "../adapter/folder.js";
+import { type AdapterContent, CONFIG_FILE, LOG_FILE, stageAdapter } from "../adapter/folder.js";
 import { outputError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import type { SavedFile } from "./events.js";
 import { jsonLine } from "./json-line.js";
-import { earlierCheckpoints, LOG_FILE, requireFreeFolder } from "./output-content.js";
+import { ADAPTER_FILES, earlierContent, requireFreeFolder } from "./output-content.js";
 import { OutputLock } from "./output-lock.js";
 
 /**
  * The folder that a run writes to. Everything is written beside it first and renamed: until the first save there is no
  * output folder (or it stays as it was), and a run that fails earlier leaves nothing behind.
+ *
+ * What replaces files is done without a pause for signals, so that a second Ctrl-C finds it done or not begun. A run that
+ * is killed outright in the middle leaves a folder without adapter_config.json, which nobody takes for an adapter.
  *
  * Below the lock's folder, `content` is the output folder in the making and `next` what is about to replace files.
  */
@@ -74,10 +77,15 @@ export class OutputFolder implements AsyncDisposable {
   async saveAdapter(content: AdapterContent): Promise<SavedFile[]> {
     const staged = await this.stage(content);
     if (this.exists) {
-      await this.makeRoom();
-      for (const name of staged.names) await this.move(path.join(staged.folder, name), this.at(name));
+      this.makeRoom();
+      this.clear(ADAPTER_FILES);
+      for (const name of staged.names) {
+        // The others are on the disk before the one that makes an adapter of them.
+        if (name === CONFIG_FILE) syncFolder(this.path);
+        this.move(path.join(staged.folder, name), this.at(name));
+      }
     } else {
-      for (const name of staged.names) await this.move(path.join(staged.folder, name), this.draft(name));
+      for (const name of staged.names) this.move(path.join(staged.folder, name), this.draft(name));
     }
     return this.publish(staged.names);
   }
@@ -86,12 +94,11 @@ export class OutputFolder implements AsyncDisposable {
   async saveCheckpoint(name: string, content: AdapterContent): Promise<SavedFile[]> {
     const staged = await this.stage(content);
     if (this.exists) {
-      await this.makeRoom();
-      // A folder cannot be renamed onto one that holds something.
-      if (existsSync(this.at(name))) await this.move(this.at(name), path.join(this.lock.path, `old-${name}`));
-      await this.move(staged.folder, this.at(name));
+      this.makeRoom();
+      this.clear([name]); // a folder cannot be renamed onto one that holds something
+      this.move(staged.folder, this.at(name));
     } else {
-      await this.move(staged.folder, this.draft(name));
+      this.move(staged.folder, this.draft(name));
     }
     return this.publish(staged.names.map((file) => path.join(name, file)));
   }
@@ -120,36 +127,49 @@ export class OutputFolder implements AsyncDisposable {
       throw outputError(folder, cause);
     }
     const names = await stageAdapter(folder, content);
-    await syncFolder(folder);
+    syncFolder(folder);
     return { folder, names };
   }
 
-  /** Before the first save into a folder that was there: an earlier run's checkpoints and log make way. */
-  private async makeRoom(): Promise<void> {
+  /** Before the first save into a folder that was there: all that an earlier run has left makes way. */
+  private makeRoom(): void {
     if (this.savedOnce) return;
-    for (const name of await earlierCheckpoints(this.path)) {
-      await this.move(this.at(name), path.join(this.lock.path, `old-${name}`));
-    }
-    await this.move(this.draft(LOG_FILE), this.at(LOG_FILE));
+    this.clear(earlierContent(this.path));
+    this.move(this.draft(LOG_FILE), this.at(LOG_FILE));
     this.savedOnce = true;
+  }
+
+  /** Moves entries of the output folder out of the way, as far as they are there; the first is gone for good first. */
+  private clear(names: readonly string[]): void {
+    const there = names.filter((name) => existsSync(this.at(name)));
+    for (const [i, name] of there.entries()) {
+      const old = path.join(this.lock.path, `old-${name}`);
+      try {
+        rmSync(old, { recursive: true, force: true });
+      } catch (cause) {
+        throw outputError(old, cause);
+      }
+      this.move(this.at(name), old);
+      if (i === 0) syncFolder(this.path);
+    }
   }
 
   private async publish(names: string[]): Promise<SavedFile[]> {
     if (!this.exists) {
-      await this.move(path.join(this.lock.path, "content"), this.path);
+      this.move(path.join(this.lock.path, "content"), this.path);
       this.exists = true;
       this.savedOnce = true;
     }
-    await syncFolder(this.path);
-    await syncFolder(path.dirname(this.path));
+    syncFolder(this.path);
+    syncFolder(path.dirname(this.path));
     return Promise.all(
       names.map(async (name) => ({ name, bytes: (await stat(path.join(this.path, name))).size })),
     );
   }
 
-  private async move(from: string, to: string): Promise<void> {
+  private move(from: string, to: string): void {
     try {
-      await rename(from, to);
+      renameSync(from, to);
     } catch (cause) {
       throw outputError(to, cause);
     }

@@ -1,0 +1,161 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it, vi } from "vitest";
+import { type AdapterContent, openAdapterFolder } from "../../../lib/adapter/folder.js";
+import { fingerprint } from "../../../lib/model/fingerprint.js";
+import { type ModelFolder, openModelFolder } from "../../../lib/model/folder.js";
+import { OutputFolder } from "../../../lib/train/output.js";
+import { temporaryFolder } from "../../support/temporary-folder.js";
+import { writeTinyModel } from "../../support/tiny-model.js";
+
+/** Stands for the process: from `killAt` on, no file operation of it has any effect. */
+const life = vi.hoisted(() => ({ operations: 0, killAt: Number.POSITIVE_INFINITY }));
+
+vi.mock("node:fs", async (original) =>
+  mortal(await original(), ["renameSync", "rmSync", "unlinkSync", "fsyncSync"]),
+);
+vi.mock("node:fs/promises", async (original) =>
+  mortal(await original(), ["rename", "rm", "rmdir", "mkdir", "writeFile", "open", "unlink"]),
+);
+
+function mortal<T extends object>(module: T, names: readonly string[]): T {
+  const wrapped = names.map((name) => {
+    const real = Reflect.get(module, name) as (...args: unknown[]) => unknown;
+    const mocked = (...args: unknown[]): unknown => {
+      if (++life.operations >= life.killAt) throw new Error("killed");
+      return real(...args);
+    };
+    return [name, mocked];
+  });
+  return { ...module, ...Object.fromEntries(wrapped) };
+}
+
+const temporary = temporaryFolder();
+const models: Record<string, ModelFolder> = {};
+
+beforeAll(async () => {
+  for (const run of ["first", "second"]) {
+    const folder = writeTinyModel(temporary.path(run));
+    models[run] = await openModelFolder(folder);
+  }
+  // The second model's tokenizer has no such file: it must not stay from the first.
+  fs.writeFileSync(temporary.path("first", "vocab.txt"), "of the first");
+});
+
+/** An adapter whose every file tells which save it is of. */
+async function content(run: "first" | "second", step: number): Promise<AdapterContent> {
+  const model = models[run] as ModelFolder;
+  const mark = `${run} ${step}`;
+  const header = JSON.stringify({
+    __metadata__: { mark },
+    a: { dtype: "F32", shape: [1], data_offsets: [0, 4] },
+  });
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  return {
+    config: JSON.stringify({
+      peft_type: "LORA",
+      target_modules: ["query"],
+      inference_mode: true,
+      revision: mark,
+    }),
+    saveWeights: async (file) =>
+      fs.writeFileSync(file, Buffer.concat([length, Buffer.from(header), Buffer.alloc(4)])),
+    model,
+    record: {
+      version: "0.1.0",
+      baseModel: mark,
+      base: await fingerprint(model),
+      question1Prefix: "",
+      question2Prefix: "",
+      pooling: "mean",
+      normalize: true,
+      maxLength: 64,
+      threshold: null,
+      seed: 1,
+      step,
+      epoch: step,
+      training: {},
+    },
+  };
+}
+
+/** Saves of which the files of a folder are, where PEFT or this package would take it for an adapter. */
+function marks(folder: string): string[] | undefined {
+  const read = (name: string) => fs.readFileSync(join(folder, name), "utf8");
+  const names = fs.existsSync(folder) ? fs.readdirSync(folder) : [];
+  if (!names.includes("adapter_config.json")) return undefined;
+  const found = [
+    JSON.parse(read("adapter_config.json")).revision,
+    /"mark":"([^"]*)"/.exec(read("adapter_model.safetensors"))?.[1],
+    JSON.parse(read("peft_train.json")).base_model,
+  ];
+  expect(names).toContain("tokenizer.json");
+  expect(names.includes("vocab.txt")).toBe(found[0].startsWith("first"));
+  return [...new Set(found)];
+}
+
+describe("a run that is killed over an earlier one", () => {
+  it("leaves, wherever it is killed, files of one save or no adapter", async () => {
+    const [first, second, third] = [
+      await content("first", 1),
+      await content("second", 2),
+      await content("second", 3),
+    ];
+    const earlier = temporary.path("earlier");
+    const run = await OutputFolder.open(earlier, false);
+    await run.saveCheckpoint("epoch_0", first);
+    await run.saveAdapter(first);
+    await run[Symbol.asyncDispose]();
+    const seen = new Set<string>();
+    let refused = 0;
+    for (let killAt = 1; ; killAt++) {
+      const out = temporary.path(`out-${killAt}`);
+      fs.cpSync(earlier, out, { recursive: true });
+      Object.assign(life, { operations: 0, killAt });
+      let killed = false;
+      try {
+        await using output = await OutputFolder.open(out, true);
+        await output.saveCheckpoint("epoch_0", second);
+        await output.saveAdapter(second);
+        await output.saveCheckpoint("epoch_0", third);
+        await output.saveAdapter(third);
+      } catch {
+        killed = true;
+      }
+      life.killAt = Number.POSITIVE_INFINITY;
+      for (const folder of [out, join(out, "epoch_0")]) {
+        const found = marks(folder);
+        if (found !== undefined) {
+          expect(found, `${folder}, killed at ${killAt}`).toHaveLength(1);
+          seen.add(`${folder.endsWith("epoch_0") ? "epoch_0" : "out"}: ${found[0]}`);
+        } else if (folder === out) {
+          refused++;
+          await expect(openAdapterFolder(out, models.second as ModelFolder)).rejects.toMatchObject({
+            code: "FILE_NOT_FOUND",
+            message: expect.stringMatching(/no adapter_config\.json: a run was killed/),
+          });
+        }
+      }
+      if (!killed) break;
+    }
+    expect([...seen].sort()).toEqual([
+      "epoch_0: first 1",
+      "epoch_0: second 2",
+      "epoch_0: second 3",
+      "out: first 1",
+      "out: second 2",
+      "out: second 3",
+    ]);
+    expect(refused).toBeGreaterThan(10);
+  });
+
+  it("names the checkpoint that is left when its adapter is asked for", async () => {
+    const out = temporary.path("checkpoint-only");
+    await using output = await OutputFolder.open(out, false);
+    await output.saveCheckpoint("step_7", await content("first", 7));
+    await expect(openAdapterFolder(out, models.first as ModelFolder)).rejects.toMatchObject({
+      hint: expect.stringContaining(join(out, "step_7")),
+    });
+  });
+});
