@@ -3,6 +3,7 @@ import Table from "cli-table3";
 import type { CommandModule } from "yargs";
 import { ARTICLE_SPLIT, type PrepareResult, prepareSplit } from "../data/prepare.js";
 import { ByteProgress } from "./byte-progress.js";
+import { Interrupt } from "./interrupt.js";
 
 interface PrepareArguments {
   input: string;
@@ -71,8 +72,7 @@ export const prepareCommand: CommandModule<object, PrepareArguments> = {
 async function runPrepare(args: PrepareArguments): Promise<void> {
   const progress = new ByteProgress(`Reading ${path.basename(args.input)}`);
   const stop = new AbortController();
-  const interrupt = (): void => stop.abort();
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  using interrupt = new Interrupt(() => stop.abort());
   try {
     const result = await prepareSplit({
       input: args.input,
@@ -89,7 +89,7 @@ async function runPrepare(args: PrepareArguments): Promise<void> {
     process.stdout.write(report(args, result));
   } finally {
     progress.stop();
-    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+    process.exitCode = interrupt.exitCode;
   }
 }
 
