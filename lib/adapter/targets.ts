@@ -46,6 +46,13 @@ export function storedTargets(config: LoraConfig, spec: AdapterSpec): readonly s
   return [...new Set(config.targetModules)].sort();
 }
 
+/** Names of a list that no module of the model has; PEFT passes over them as long as another matches. */
+export function unmatchedTargets(config: LoraConfig, model: TargetModel): string[] {
+  if (typeof config.targetModules === "string") return [];
+  const modules = [...bertModules(model.shape, model.hasPooler).keys()];
+  return config.targetModules.filter((target) => !modules.some(namePredicate([target])));
+}
+
 type NamePredicate = (name: string) => boolean;
 
 function targetPredicate(

@@ -15,6 +15,42 @@ export function normalizeArguments(args: readonly string[]): string[] {
   });
 }
 
+const SWITCH_WORD = /^(true|false|yes|no|on|off|[tfyn01])$/i;
+
+/**
+ * Brings the values of switches to the one form that yargs reads as meant, `--use_peft=true`: Python's `True` and
+ * `False` in any case of letters, behind `=` or as the next word.
+ * @param args As normalised.
+ * @throws USAGE for another value, which yargs would take for "false".
+ */
+export function joinSwitchValues(args: readonly string[], switches: readonly string[]): string[] {
+  const joined: string[] = [];
+  const end = args.indexOf("--");
+  const flags = end < 0 ? args : args.slice(0, end);
+  for (let i = 0; i < flags.length; i++) {
+    const arg = flags[i] as string;
+    const [, negation = "", name = "", equals] = /^--(no-)?(\w+)(?:=([\s\S]*))?$/.exec(arg) ?? [];
+    const next = flags[i + 1] ?? "";
+    const value = equals ?? (SWITCH_WORD.test(next) ? next : undefined);
+    if (!switches.includes(name) || value === undefined) {
+      joined.push(arg);
+      continue;
+    }
+    if (!/^(true|false)$/i.test(value) || negation !== "") {
+      throw new PeftTrainError(
+        "USAGE",
+        `--${negation}${name}=${value}: expected ${negation === "" ? "true or false" : "no value"}`,
+        {
+          hint: `Give --${name} alone, or --no-${name}.`,
+        },
+      );
+    }
+    joined.push(`--${name}=${value.toLowerCase()}`);
+    if (equals === undefined) i++;
+  }
+  return end < 0 ? joined : [...joined, ...args.slice(end)];
+}
+
 /** The command that `args` names first, and nothing when it starts with a flag or another word. */
 export function commandOf(args: readonly string[], commands: readonly string[]): string | undefined {
   const first = args[0];

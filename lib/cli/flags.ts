@@ -25,6 +25,8 @@ export function flagOf(name: OptionName, changes: Options = {}): Options {
   const fallback = definition.default;
   return {
     ...(definition.type === "boolean" ? { type: "boolean" } : {}),
+    // As Python's argparse takes them: every word up to the next flag.
+    ...(definition.type === "targets" ? { array: true } : {}),
     group: `${definition.group}:`,
     describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + choices + required,
     ...(fallback === null || fallback === false ? {} : { defaultDescription: shown(fallback) }),
@@ -48,9 +50,10 @@ export function readFlags<N extends OptionName>(args: FlagValues, names: readonl
   return values;
 }
 
-/** What was typed for a flag: yargs gives `true` for one without the value that it needs. */
+/** What was typed for a flag: yargs gives `true` for one without the value that it needs, and several words as an array. */
 export function flagValue(args: FlagValues, name: OptionName): unknown {
   const value = args[name];
+  if (Array.isArray(value)) return value.join(",");
   return typeof value === "boolean" && TRAIN_OPTIONS[name].type !== "boolean"
     ? value
       ? ""

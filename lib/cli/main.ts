@@ -1,7 +1,7 @@
 import type { Argv, CommandModule } from "yargs";
 import { PeftTrainError } from "../errors.js";
 import { VERSION } from "../version.js";
-import { commandOf, normalizeArguments, usageError } from "./arguments.js";
+import { commandOf, joinSwitchValues, normalizeArguments, usageError } from "./arguments.js";
 import type { FlagValues } from "./flags.js";
 import { helpText } from "./help.js";
 import { exitCode, printError } from "./print-error.js";
@@ -86,12 +86,13 @@ async function help(args: readonly string[]): Promise<string> {
 }
 
 /** Parses the command line; what is left to do is the command's handler. */
-async function parse(args: string[]): Promise<(() => unknown) | undefined> {
+async function parse(normalized: string[]): Promise<(() => unknown) | undefined> {
   const { default: yargs } = await import("yargs");
-  const name = commandOf(args, NAMES) ?? "train";
+  const name = commandOf(normalized, NAMES) ?? "train";
   const module = await (COMMANDS[name] as Command).load();
+  const known = knownFlags(module, yargs([]));
+  const args = joinSwitchValues(normalized, known.boolean);
   let run: (() => unknown) | undefined;
-  let known: KnownFlags = { key: {}, boolean: [] };
   const parser = yargs(args)
     .scriptName("peft-train")
     .locale("en")
@@ -115,12 +116,6 @@ async function parse(args: string[]): Promise<(() => unknown) | undefined> {
   parser.command({
     ...module,
     describe: COMMANDS[name]?.describe ?? "",
-    builder: (own) => {
-      const built = (module.builder as (yargs: Argv) => Argv)(own);
-      known = (built as unknown as { getOptions: () => KnownFlags }).getOptions();
-      requireBooleans(args, known.boolean);
-      return built;
-    },
     handler: (values: FlagValues) => {
       run = () => module.handler({ ...values, typed: args } as never);
     },
@@ -134,13 +129,8 @@ async function parse(args: string[]): Promise<(() => unknown) | undefined> {
   return run;
 }
 
-/** yargs takes every value of a switch but "true" for "false": `--use_peft=1` must not switch it off. */
-function requireBooleans(args: readonly string[], switches: readonly string[]): void {
-  for (const arg of args) {
-    const [, name = "", value] = /^--(\w+)=([\s\S]*)$/.exec(arg) ?? [];
-    if (value === undefined || !switches.includes(name) || value === "true" || value === "false") continue;
-    throw new PeftTrainError("USAGE", `--${name}=${value}: expected true or false`, {
-      hint: `Give --${name} alone, or --no-${name}.`,
-    });
-  }
+/** The flags that a command defines. */
+function knownFlags(module: CommandModule<object, never>, yargs: Argv): KnownFlags {
+  const built = (module.builder as (yargs: Argv) => Argv)(yargs);
+  return (built as unknown as { getOptions: () => KnownFlags }).getOptions();
 }

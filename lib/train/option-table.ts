@@ -152,7 +152,7 @@ export const TRAIN_OPTIONS = {
     group: "LoRA",
     type: "targets",
     default: ["query", "key", "value"],
-    doc: "names (whole or last parts) with commas between, a regular expression over whole names, or all-linear",
+    doc: "names (whole or last parts) with commas or blanks between, a regular expression over whole names, or all-linear",
   },
   use_rslora: { group: "LoRA", type: "boolean", default: false, doc: "scale by alpha / sqrt(r) instead" },
   num_train_epochs: {

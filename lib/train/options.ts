@@ -2,6 +2,7 @@ import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
 import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
+import { parseTargetText } from "./target-text.js";
 
 type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<Camel<Tail>>}`
@@ -141,15 +142,10 @@ function toNumber(value: unknown): number | undefined {
   return Number(value);
 }
 
-/** Text of names and commas is a list; other text is a regular expression or `all-linear`. */
 function parseTargets(value: unknown): readonly string[] | string | undefined {
-  if (Array.isArray(value)) {
-    return value.length > 0 && value.every((name) => typeof name === "string" && name !== "")
-      ? value
-      : undefined;
-  }
-  if (typeof value !== "string" || value === "") return undefined;
-  return /^[\w.]+(,[\w.]+)*$/.test(value) ? value.split(",") : value;
+  if (typeof value === "string") return parseTargetText(value);
+  const isList = Array.isArray(value) && value.every((name) => typeof name === "string" && name !== "");
+  return isList && value.length > 0 ? value : undefined;
 }
 
 function allowed(definition: OptionDefinition): string {

@@ -1,6 +1,6 @@
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
-import { resolveTargets } from "../adapter/targets.js";
+import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
 import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
 import { PeftTrainError } from "../errors.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
@@ -27,6 +27,7 @@ export interface Plan {
   adapterConfig: string;
   question1Prefix: string;
   question2Prefix: string;
+  warnings: string[];
 }
 
 export interface TrainData {
@@ -51,7 +52,7 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
     );
   }
   const lora = loraConfig(options);
-  const spec = resolveTargets(lora, model);
+  const spec = resolveOwnTargets(lora, model);
   if (spec.modules.every(({ name }) => name === "pooler.dense")) {
     throw new PeftTrainError(
       "USAGE",
@@ -72,7 +73,21 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
     adapterConfig: formatAdapterConfig(lora, spec, options.modelNameOrPath),
     question1Prefix: options.question1Prefix ?? options.prefix,
     question2Prefix: options.question2Prefix ?? options.prefix,
+    warnings: unmatchedTargets(lora, model).map(
+      (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
+    ),
   };
+}
+
+/** What an adapter folder may not ask for is, on a command line, a wrong flag like any other. */
+function resolveOwnTargets(lora: LoraConfig, model: ModelFolder): AdapterSpec {
+  try {
+    return resolveTargets(lora, model);
+  } catch (cause) {
+    if (!(cause instanceof PeftTrainError) || cause.code !== "ADAPTER_UNSUPPORTED") throw cause;
+    const { message, hint } = cause;
+    throw new PeftTrainError("USAGE", `--lora_target_modules: ${message}`, { ...(hint && { hint }), cause });
+  }
 }
 
 /**

@@ -69,6 +69,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       if (event.event === "reading") this.endIfStopping();
       this.events.push(event);
     };
+    for (const message of plan.warnings) tell({ event: "warning", message });
     const data = await loadTrainData(plan, tell);
     this.endIfStopping();
     const engine = await (environment.engine ?? loadEngine)();

@@ -218,6 +218,27 @@ describe("a command line that says what cannot be is refused in one line", () =>
       /Candidates are .*query/,
     ],
     [
+      "targets that match no linear layer",
+      trainArgs({ lora_target_modules: "LayerNorm" }),
+      /--lora_target_modules: LoRA on "embeddings\.LayerNorm": it is not a linear layer/,
+      /Candidates are .*query/,
+    ],
+    [
+      "an expression among names",
+      [...trainArgs(), "--lora_target_modules", "query", ".*key"],
+      /--lora_target_modules=query,\.\*key: expected names/,
+    ],
+    [
+      "a list without names",
+      [...trainArgs(), "--lora_target_modules"],
+      /--lora_target_modules: expected module/,
+    ],
+    [
+      "a switch with a word of its own",
+      [...trainArgs(), "--use_peft", "yes"],
+      /--use_peft=yes: expected true or/,
+    ],
+    [
       "targets that are no regular expression",
       trainArgs({ lora_target_modules: "(query" }),
       /"\(query" is not a valid/,
@@ -316,6 +337,24 @@ describe("the article's command line", () => {
       "--push-to-hub=false",
     ];
     expectRefusal(await runHere([...trainArgs(), ...off]), 1, /PEFT_TRAIN_LIBTORCH/);
+  });
+});
+
+describe("what Python's argparse takes is taken", () => {
+  for (const rest of [
+    ["--lora_target_modules", "query", "key", "value", "--use_peft", "True"],
+    ["--use-peft=True", "--lora-target-modules", "query,", "key,", "value"],
+    ["--lora_target_modules=query, key, value,", "--use_peft", "true"],
+  ]) {
+    it(rest.join(" "), async () => {
+      // All that is missing is libtorch.
+      expectRefusal(await runHere([...trainArgs(), ...rest]), 1, /PEFT_TRAIN_LIBTORCH/);
+    });
+  }
+
+  it("--use_peft False is refused as what it means", async () => {
+    const outcome = await runHere([...trainArgs(), "--use_peft", "False"]);
+    expectRefusal(outcome, 2, /--use_peft=false: training all weights is not available/);
   });
 });
 

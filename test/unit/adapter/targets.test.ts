@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parseAdapterConfig } from "../../../lib/adapter/config.js";
 import { DEFAULT_LORA, type LoraConfig } from "../../../lib/adapter/lora-config.js";
-import { resolveTargets, storedTargets } from "../../../lib/adapter/targets.js";
+import { resolveTargets, storedTargets, unmatchedTargets } from "../../../lib/adapter/targets.js";
 import { parseModelConfig } from "../../../lib/model/config.js";
 import { readSafetensorsHeader } from "../../../lib/model/safetensors-header.js";
 import { TINY_CONFIG } from "../../support/tiny-model.js";
@@ -90,6 +90,13 @@ describe("targets", () => {
         }),
       );
     }
+  });
+
+  it("of a list that no module has are told apart from those that one has", () => {
+    const unmatched = (targetModules: LoraConfig["targetModules"]) =>
+      unmatchedTargets({ ...DEFAULT_LORA, targetModules }, tiny);
+    expect(unmatched(["query", "q_proj", "attention.self.key", "elf.key"])).toEqual(["q_proj", "elf.key"]);
+    expect(unmatched("query")).toEqual([]);
   });
 
   for (const target of ["word_embeddings", "LayerNorm", "attention", "dropout"]) {

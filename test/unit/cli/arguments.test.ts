@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { normalizeArguments, shellQuote, usageError } from "../../../lib/cli/arguments.js";
+import { joinSwitchValues, normalizeArguments, shellQuote, usageError } from "../../../lib/cli/arguments.js";
 
 describe("flags are brought to snake case", () => {
   for (const [given, expected] of [
@@ -30,6 +30,44 @@ describe("flags are brought to snake case", () => {
     ],
   ] as const) {
     it(given.join(" "), () => expect(normalizeArguments(given)).toEqual(expected));
+  }
+});
+
+describe("values of switches are brought to --name=true", () => {
+  for (const [given, expected] of [
+    [["--use_peft", "True"], ["--use_peft=true"]],
+    [
+      ["--use_peft", "true", "--json"],
+      ["--use_peft=true", "--json"],
+    ],
+    [["--use_peft=False"], ["--use_peft=false"]],
+    [["--use_peft", "FALSE"], ["--use_peft=false"]],
+    [
+      ["--no-use_peft", "--json"],
+      ["--no-use_peft", "--json"],
+    ],
+    [
+      ["--use_peft", "more"],
+      ["--use_peft", "more"],
+    ],
+    [
+      ["--prefix", "True"],
+      ["--prefix", "True"],
+    ],
+    [
+      ["--", "--use_peft", "True"],
+      ["--", "--use_peft", "True"],
+    ],
+  ] as const) {
+    it(given.join(" "), () => expect(joinSwitchValues(given, ["use_peft", "json"])).toEqual(expected));
+  }
+
+  for (const given of [["--use_peft=1"], ["--use_peft", "yes"], ["--use_peft="], ["--no-use_peft", "true"]]) {
+    it(`${given.join(" ")} is refused`, () => {
+      expect(() => joinSwitchValues(given, ["use_peft"])).toThrow(
+        expect.objectContaining({ code: "USAGE", hint: "Give --use_peft alone, or --no-use_peft." }),
+      );
+    });
   }
 });
 

@@ -137,11 +137,33 @@ describe("--lora_target_modules", () => {
     ["all-linear", "all-linear"],
     [".*\\.(query|key)", ".*\\.(query|key)"],
     [".{1,2}", ".{1,2}"],
+    [".*\\.[0-5, ]\\..*(query, |key)", ".*\\.[0-5, ]\\..*(query, |key)"],
+    ["query, key, value", ["query", "key", "value"]],
+    ["query,key,", ["query", "key"]],
+    [" query key ", ["query", "key"]],
+    ["query,\n  key", ["query", "key"]],
+    [" all-linear ", "all-linear"],
+    [".*query,", ".*query"],
   ] as const) {
     it(`${text} is ${Array.isArray(expected) ? "a list" : "passed on whole"}`, () => {
       expect(parseOption("lora_target_modules", text)).toEqual(expected);
     });
   }
+
+  for (const [text, found] of [
+    ["query,.*key", "found .*key among them, which is a regular expression"],
+    ["query, all-linear", "found all-linear among them"],
+  ] as const) {
+    it(`${text} is refused: PEFT would look for a module of that very name`, () => {
+      expect(() => parseOption("lora_target_modules", text)).toThrow(
+        expect.objectContaining({ code: "USAGE", message: expect.stringContaining(found) }),
+      );
+    });
+  }
+
+  it("of commas alone is no value", () => {
+    expect(() => parseOption("lora_target_modules", " , ")).toThrow(/expected module names/);
+  });
 });
 
 describe("options from a program", () => {

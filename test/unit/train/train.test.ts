@@ -223,6 +223,12 @@ describe("a run", () => {
     );
   });
 
+  it("warns of a target that no module has beside those that one has", async () => {
+    const given = options({ loraTargetModules: ["query", "kye"] });
+    const events = await collect(train(given, { engine: () => new FakeEngine() }));
+    expect(ofKind(events, "warning")[0]?.message).toMatch(/no module of .* is called kye$/);
+  });
+
   it("writes the same bytes again, log and all but its times", async () => {
     const [first, second] = [options(), options()];
     for (const given of [first, second]) await train(given, { engine: () => new FakeEngine() }).result;
