@@ -8,7 +8,8 @@ import { defaultMaxLength, loadTokenizer, requireMaxLength } from "./model-token
 import { loadEngine } from "./native/load.js";
 import type { EncoderInfo, NativeEncoder, NativeEngine, Pooling } from "./native/types.js";
 import { type EvalMetrics, evaluatePairs, requireBothClasses } from "./train/evaluate.js";
-import { TRAIN_OPTIONS } from "./train/option-table.js";
+import { type OptionName, TRAIN_OPTIONS } from "./train/option-table.js";
+import { parseOption } from "./train/options.js";
 
 export interface LoadOptions {
   /** Folder of an adapter that this package or PEFT wrote. */
@@ -76,10 +77,13 @@ export class Encoder implements AsyncDisposable {
 
   /**
    * Loads a model folder in Hugging Face layout, and an adapter onto it.
-   * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED, MODEL_CORRUPT, ADAPTER_MISMATCH (the adapter belongs
-   * to another base), ADAPTER_UNSUPPORTED, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE.
+   * @throws USAGE, FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED, MODEL_CORRUPT, ADAPTER_MISMATCH (the adapter
+   * belongs to another base), ADAPTER_UNSUPPORTED, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE.
    */
   static async load(model: string, options: LoadOptions = {}): Promise<Encoder> {
+    const pooling = checked("pooling", "pooling", options.pooling);
+    const device = checked("device", "device", options.device) ?? "cpu";
+    const threads = checked("num_threads", "threads", options.threads) ?? 0;
     const folder = await openModelFolder(model);
     const adapter =
       options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder);
@@ -88,9 +92,9 @@ export class Encoder implements AsyncDisposable {
     const native = await engine.open({
       weightsPath: folder.weightsPath,
       shape: folder.shape,
-      pooling: options.pooling ?? adapter?.record?.pooling ?? folder.pooling,
-      device: options.device ?? "cpu",
-      threads: options.threads ?? 0,
+      pooling: pooling ?? adapter?.record?.pooling ?? folder.pooling,
+      device,
+      threads,
     });
     try {
       if (adapter !== undefined) await native.loadAdapter(adapter.weightsPath, adapter.spec);
@@ -123,6 +127,7 @@ export class Encoder implements AsyncDisposable {
   /** One vector of `dimension` float32 a text, in the order of the texts. */
   encode(texts: readonly string[], options: EncodeTextsOptions = {}): Promise<Float32Array[]> {
     return this.exclusive(async () => {
+      requireTexts(texts);
       const rows: Float32Array[] = [];
       for (let i = 0; i < texts.length; i += TEXTS_AT_A_TIME) {
         const vectors = await this.embed(texts.slice(i, i + TEXTS_AT_A_TIME), options);
@@ -165,7 +170,8 @@ export class Encoder implements AsyncDisposable {
   evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
     return this.exclusive(async () => {
       const { record } = this.adapter ?? {};
-      const maxLength = options.maxLength ?? this.defaults.maxLength;
+      const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
+      const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
       requireMaxLength(maxLength, this.model);
       const source = {
         path: file,
@@ -181,7 +187,7 @@ export class Encoder implements AsyncDisposable {
       });
       requireBothClasses(dataset, source.columns.label);
       const metrics = await evaluatePairs(this.native, dataset, {
-        batchSize: options.batchSize ?? 128,
+        batchSize,
         adapter: this.adapter !== undefined && (options.adapter ?? true),
         onProgress: options.onProgress,
         stopped,
@@ -203,7 +209,7 @@ export class Encoder implements AsyncDisposable {
   private async embed(texts: readonly string[], options: EncodeTextsOptions): Promise<Float32Array> {
     const { defaults } = this;
     const prefix = options.prefix ?? defaults.prefix;
-    const maxLength = options.maxLength ?? defaults.maxLength;
+    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? defaults.maxLength;
     requireMaxLength(maxLength, this.model);
     const { ids, cuSeqlens } = await this.tokenizer.encode(
       prefix === "" ? texts : texts.map((text) => prefix + text),
@@ -225,6 +231,19 @@ export class Encoder implements AsyncDisposable {
     this.running = result.catch(() => {});
     return result;
   }
+}
+
+/** The command line's range and words for the same option. @throws USAGE */
+function checked<T>(option: OptionName, name: string, value: T | undefined): T | undefined {
+  return value === undefined ? undefined : (parseOption(option, value, () => name) as T);
+}
+
+/** A lone string would be taken for a list of letters. @throws USAGE */
+function requireTexts(texts: readonly unknown[]): void {
+  const at = Array.isArray(texts) ? texts.findIndex((text) => typeof text !== "string") : undefined;
+  if (at === -1) return;
+  const found = at === undefined ? typeof texts : `${typeof texts[at]} at ${at}`;
+  throw new PeftTrainError("USAGE", `texts: expected an array of strings, found ${found}`);
 }
 
 function evaluationStopped(file: string): PeftTrainError {

@@ -6,6 +6,7 @@ import type { NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
 import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
 import type { StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
+import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
 import { learningRateAt } from "./schedule.js";
@@ -41,6 +42,14 @@ export class TrainLoop {
     this.stepsPerEpoch = Math.ceil(parts.data.training.count / this.pairsPerStep);
     this.totalSteps = options.maxTrainSteps ?? options.numTrainEpochs * this.stepsPerEpoch;
     this.epochs = Math.ceil(this.totalSteps / this.stepsPerEpoch);
+    if (this.totalSteps > MOST_STEPS) {
+      throw new PeftTrainError(
+        "USAGE",
+        `--num_train_epochs=${options.numTrainEpochs} of ${this.stepsPerEpoch} steps are ${this.totalSteps} steps; ` +
+          `a run has at most ${MOST_STEPS}`,
+        { hint: "Lower --num_train_epochs, or raise --per_device_train_batch_size." },
+      );
+    }
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {

@@ -33,6 +33,8 @@ export const OPTION_GROUPS = ["Model", "Data", "LoRA", "Training", "Output", "Ma
 export type OptionGroup = (typeof OPTION_GROUPS)[number];
 
 const MOST = 2 ** 31 - 1;
+/** Optimiser steps of a run: the number of a step keys its dropout masks in 32 bits. */
+export const MOST_STEPS = MOST;
 
 /**
  * Every training option by its flag: the one place that the command line, the library and the documentation take

@@ -1,7 +1,7 @@
 import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
-import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
+import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { parseTargetText } from "./target-text.js";
 
 type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
@@ -102,7 +102,8 @@ export function parseOption(name: OptionName, value: unknown, label = flagLabel)
   const definition: OptionDefinition = TRAIN_OPTIONS[name];
   const parsed = parseValue(definition, value);
   if (parsed !== undefined) return parsed;
-  const shown = typeof value === "string" ? (value === "" ? "" : `=${value}`) : `=${JSON.stringify(value)}`;
+  const text = typeof value === "string" || typeof value === "number" ? String(value) : JSON.stringify(value);
+  const shown = value === "" ? "" : `=${text}`;
   throw new PeftTrainError("USAGE", `${label(name)}${shown}: expected ${allowed(definition)}`, {
     hint: `${label(name)}: ${definition.doc}.`,
   });
@@ -131,7 +132,9 @@ function parseValue(definition: OptionDefinition, value: unknown): unknown {
     case "checkpoints": {
       if (value === "epoch") return value;
       const steps = toNumber(value);
-      return steps !== undefined && Number.isSafeInteger(steps) && steps > 0 ? steps : undefined;
+      return steps !== undefined && Number.isInteger(steps) && steps > 0 && steps <= MOST_STEPS
+        ? steps
+        : undefined;
     }
   }
 }
@@ -164,7 +167,7 @@ function allowed(definition: OptionDefinition): string {
     case "targets":
       return "module names, a regular expression or all-linear";
     case "checkpoints":
-      return "a number of steps or epoch";
+      return `a whole number of at least 1 and at most ${MOST_STEPS}, or epoch`;
   }
 }
 

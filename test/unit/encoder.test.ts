@@ -69,6 +69,43 @@ describe("an encoder", () => {
     await expect(encoder.evaluate(file, { signal })).rejects.toMatchObject({ code: "ABORTED" });
   });
 
+  it("refuses options out of range, naming the range, before the model is loaded", async () => {
+    for (const [options, message] of [
+      [{ threads: 5000 }, "threads=5000: expected a whole number of at least 0 and at most 1024"],
+      [{ threads: 1.5 }, "threads=1.5: expected a whole number"],
+      [{ device: "gpu" }, "device=gpu: expected cpu, cuda or cuda:N"],
+      [{ pooling: "max" as "mean" }, "pooling=max: expected one of mean, cls"],
+    ] as const) {
+      const refusal = Encoder.load(model, { engine: () => expect.fail("the engine was loaded"), ...options });
+      await expect(refusal).rejects.toMatchObject({
+        code: "USAGE",
+        message: expect.stringContaining(message),
+      });
+    }
+    await using encoder = await load(new FakeEngine());
+    const file = writePairs(temporary.path("few.csv"), 9);
+    for (const batchSize of [0, -1, Number.NaN, 1e12]) {
+      await expect(encoder.evaluate(file, { batchSize })).rejects.toThrow(
+        `batchSize=${batchSize}: expected a whole number of at least 1 and at most 65536`,
+      );
+    }
+    await expect(encoder.encode(["a"], { maxLength: Number.NaN })).rejects.toThrow("maxLength=NaN: expected");
+  });
+
+  it("refuses what is no list of texts", async () => {
+    await using encoder = await load(new FakeEngine());
+    for (const [texts, found] of [
+      ["abc", "found string"],
+      [undefined, "found undefined"],
+      [["a", 1], "found number at 1"],
+    ] as const) {
+      await expect(encoder.encode(texts as string[])).rejects.toMatchObject({
+        code: "USAGE",
+        message: `texts: expected an array of strings, ${found}`,
+      });
+    }
+  });
+
   it("is refused when its tokenizer has more tokens than the model", async () => {
     const small = writeTinyModel(temporary.path("small"));
     const tokenizer = JSON.parse(readFileSync(`${small}/tokenizer.json`, "utf8"));

@@ -80,6 +80,10 @@ describe("options from a command line", () => {
     ["pooling", "max"],
     ["checkpointing_steps", "0"],
     ["checkpointing_steps", "epochs"],
+    ["checkpointing_steps", "2147483648"],
+    ["max_train_steps", "2147483648"],
+    ["num_warmup_steps", "1e10"],
+    ["logging_steps", "2147483648"],
     ["logging_steps", "0"],
     ["device", "gpu"],
     ["seed", "-1"],
@@ -97,6 +101,18 @@ describe("options from a command line", () => {
       );
     });
   }
+
+  it("say the range that a whole number must be in", () => {
+    for (const [name, value, range] of [
+      ["max_train_steps", "2147483648", "at least 1 and at most 2147483647"],
+      ["checkpointing_steps", "2147483648", "at least 1 and at most 2147483647, or epoch"],
+      ["seed", "9007199254740993", "at least 0 and at most 9007199254740991"],
+    ] as const) {
+      expect(() => resolveOptions({ ...REQUIRED, [name]: value })).toThrow(
+        `--${name}=${value}: expected a whole number of ${range}`,
+      );
+    }
+  });
 
   it("name all that are missing", () => {
     expect(() => resolveOptions({ dataset_name: "d.csv" })).toThrow(
@@ -172,7 +188,7 @@ describe("options from a program", () => {
   it("are named in camel case, in errors too", () => {
     expect(resolveTrainOptions({ ...required, learningRate: 1e-3 }).learningRate).toBe(1e-3);
     expect(() => resolveTrainOptions({ ...required, learningRate: Number.NaN })).toThrow(
-      /^learningRate=null: expected/,
+      /^learningRate=NaN: expected/,
     );
     expect(() => resolveTrainOptions({ ...required, maxLength: undefined })).not.toThrow();
   });

@@ -4,7 +4,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { epochOrder } from "../../../lib/data/batch.js";
 import { PeftTrainError } from "../../../lib/errors.js";
 import type { TrainEvent } from "../../../lib/train/events.js";
-import type { TrainOptions } from "../../../lib/train/options.js";
+import { TrainLoop } from "../../../lib/train/loop.js";
+import { resolveTrainOptions, type TrainOptions } from "../../../lib/train/options.js";
 import { learningRateAt } from "../../../lib/train/schedule.js";
 import { type TrainRun, train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
@@ -187,6 +188,20 @@ describe("a run", () => {
       });
       expect(result.evaluations.at(-1)?.step).toBe(maxTrainSteps);
     }
+  });
+
+  it("is refused when its epochs make more steps than there are numbers for", () => {
+    const resolved = resolveTrainOptions(options({ numTrainEpochs: 100_000, perDeviceTrainBatchSize: 1 }));
+    const loop = (count: number) =>
+      new TrainLoop({ plan: { options: resolved }, data: { training: { count } } } as never);
+    expect(() => loop(21_474)).not.toThrow();
+    expect(() => loop(21_475)).toThrow(
+      expect.objectContaining({
+        code: "USAGE",
+        message:
+          "--num_train_epochs=100000 of 21475 steps are 2147500000 steps; a run has at most 2147483647",
+      }),
+    );
   });
 
   it("uses the first 1,024 pairs only with sanity_test", async () => {
