@@ -36,6 +36,7 @@ export function loadEngine(): NativeEngine {
       info: () => native.info(),
       open: (options: OpenOptions): Promise<NativeEncoder> =>
         withTypedErrors(native).open(options).then(withTypedErrors),
+      quantize: (options, onProgress) => withTypedErrors(native).quantize(options, onProgress),
     };
     return engine;
   } catch (error) {

@@ -23,6 +23,21 @@ export interface ModelShape {
 
 export type Pooling = "mean" | "cls";
 
+export type WeightFormat = "float32" | "float16" | "bfloat16" | "int8" | "nf4" | "fp4";
+
+/** How the frozen linear weights are held. Word embeddings are bfloat16 beside bfloat16, float32 beside float32, else float16. */
+export interface WeightStorage {
+  format: WeightFormat;
+  /** Weights that share one absmax, 4-bit only: a power of two, 32 to 4096. */
+  blockSize: number;
+  /** absmax itself in 8 bits, 4-bit only. */
+  doubleQuant: boolean;
+  /** Share of the weights kept in float16 beside the codes, 4-bit only: 0 to 0.1. */
+  outlierFraction: number;
+  /** int8: entries of x that reach this magnitude go through float16; 0 turns that off. */
+  outlierThreshold: number;
+}
+
 export interface OpenOptions {
   /** Absolute path of a model.safetensors. */
   weightsPath: string;
@@ -32,6 +47,11 @@ export interface OpenOptions {
   device: string;
   /** Threads of the matrix products; 0 takes the number of physical cores. */
   threads: number;
+  /**
+   * Without it the weights stay as the file has them. A file that is quantised already must be of this format; its
+   * block size, double quantisation and outliers are its own.
+   */
+  storage?: WeightStorage;
 }
 
 /** One linear layer that LoRA wraps: y = W x + b + scale * B(A(dropout(x))). */
@@ -112,8 +132,26 @@ export interface EncoderInfo {
   frozenBytes: number;
 }
 
+/** What a run takes, in bytes, beside libtorch itself. */
+export interface MemoryPlan {
+  /** Frozen matrices, with the packed copies that training in float32 makes. */
+  linear: number;
+  embeddings: number;
+  /** Biases and LayerNorms. */
+  other: number;
+  /** LoRA weights and their gradients. */
+  adapter: number;
+  /** Adam's two moments. */
+  optimizer: number;
+  activations: number;
+  /** The frozen weights, were they float32 and kept once. */
+  float32Weights: number;
+}
+
 export interface NativeEncoder {
   info(): EncoderInfo;
+  /** For micro-batches of this many tokens. */
+  memory(microBatchTokens: number, training: boolean): MemoryPlan;
   /** Installs a fresh adapter: A kaiming-uniform(a = sqrt 5) drawn from `seed`, B zero, Adam state zero. */
   createAdapter(spec: AdapterSpec, seed: number): Promise<void>;
   /** Installs the adapter of a file; every key of `spec` must be there, and no other. */
@@ -141,7 +179,35 @@ export interface EngineInfo {
   cpuKernels: string;
 }
 
+export interface QuantizeOptions {
+  /** Absolute path of a model.safetensors. */
+  weightsPath: string;
+  /** Absolute path of the file to write. */
+  output: string;
+  shape: ModelShape;
+  /** Of format int8, nf4 or fp4. */
+  storage: WeightStorage;
+}
+
+export interface QuantizeReport {
+  /** Matrices that were quantised, the weights in them, and their bytes before and after. */
+  tensors: number;
+  parameters: number;
+  sourceBytes: number;
+  bytes: number;
+  /** Weights kept in float16. */
+  outliers: number;
+  meanSquaredError: number;
+  /** |W - W'| / |W|, Frobenius norms over all matrices. */
+  relativeError: number;
+}
+
 export interface NativeEngine {
   info(): EngineInfo;
   open(options: OpenOptions): Promise<NativeEncoder>;
+  /** Writes a quantised model.safetensors in the layout of transformers and bitsandbytes; leaves no file if it fails. */
+  quantize(
+    options: QuantizeOptions,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<QuantizeReport>;
 }

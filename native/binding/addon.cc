@@ -3,6 +3,7 @@
 #include <torch/headeronly/version.h>
 
 #include "binding/encoder_handle.h"
+#include "binding/quantize_task.h"
 #include "core/session.h"
 #include "kernels/cpu/table.h"
 
@@ -28,6 +29,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(data);
   exports.Set("info", Napi::Function::New<engine_info>(env, "info"));
   exports.Set("open", Napi::Function::New<EncoderHandle::open>(env, "open"));
+  exports.Set("quantize", Napi::Function::New<quantize>(env, "quantize"));
   return exports;
 }
 

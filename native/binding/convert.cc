@@ -5,7 +5,7 @@
 #include <cmath>
 #include <new>
 
-#include "core/error.h"
+#include "error.h"
 
 namespace peft::binding {
 namespace {
@@ -51,23 +51,6 @@ std::vector<T> copy_array(const Napi::Object& object, const char* name, napi_typ
   return std::vector<T>(array.Data(), array.Data() + array.ElementLength());
 }
 
-ModelShape to_model_shape(const Napi::Value& value) {
-  const Napi::Object o = to_object(value, "shape");
-  ModelShape s;
-  s.vocab_size = to_count(o, "vocabSize", 1);
-  s.hidden_size = to_count(o, "hiddenSize", 1);
-  s.num_layers = to_count(o, "numLayers", 1);
-  s.num_heads = to_count(o, "numHeads", 1);
-  s.intermediate_size = to_count(o, "intermediateSize", 1);
-  s.max_positions = to_count(o, "maxPositions", 1);
-  s.type_vocab_size = to_count(o, "typeVocabSize", 1);
-  s.layer_norm_eps = finite(o, "layerNormEps", 0);
-  s.hidden_dropout = rate(o, "hiddenDropout");
-  s.attention_dropout = rate(o, "attentionDropout");
-  if (s.hidden_size % s.num_heads != 0) wrong_type(o.Env(), "hiddenSize", "a multiple of numHeads");
-  return s;
-}
-
 }  // namespace
 
 std::string to_string(const Napi::Value& value, const char* name) {
@@ -92,9 +75,43 @@ bool to_bool(const Napi::Object& object, const char* name) {
 int64_t to_count(const Napi::Object& object, const char* name, int64_t least) {
   const double value = number(object, name);
   if (!(value >= static_cast<double>(least) && value <= 2147483647.0) || std::floor(value) != value) {
-    wrong_type(object.Env(), name, least == 0 ? "a whole number, 0 or more" : "a whole number, 1 or more");
+    wrong_type(object.Env(), name,
+               least == 0 ? "a whole number from 0 to 2147483647" : "a whole number from 1 to 2147483647");
   }
   return static_cast<int64_t>(value);
+}
+
+ModelShape to_model_shape(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "shape");
+  ModelShape s;
+  s.vocab_size = to_count(o, "vocabSize", 1);
+  s.hidden_size = to_count(o, "hiddenSize", 1);
+  s.num_layers = to_count(o, "numLayers", 1);
+  s.num_heads = to_count(o, "numHeads", 1);
+  s.intermediate_size = to_count(o, "intermediateSize", 1);
+  s.max_positions = to_count(o, "maxPositions", 1);
+  s.type_vocab_size = to_count(o, "typeVocabSize", 1);
+  s.layer_norm_eps = finite(o, "layerNormEps", 0);
+  s.hidden_dropout = rate(o, "hiddenDropout");
+  s.attention_dropout = rate(o, "attentionDropout");
+  if (s.hidden_size % s.num_heads != 0) wrong_type(o.Env(), "hiddenSize", "a multiple of numHeads");
+  return s;
+}
+
+WeightStorage to_weight_storage(const Napi::Value& value) {
+  const Napi::Object o = to_object(value, "storage");
+  WeightStorage s;
+  try {
+    s.format = parse_weight_format(to_string(o.Get("format"), "format"));
+    s.block_size = to_count(o, "blockSize", 1);
+    s.double_quant = to_bool(o, "doubleQuant");
+    s.outlier_fraction = finite(o, "outlierFraction", 0);
+    s.outlier_threshold = finite(o, "outlierThreshold", 0);
+    check_storage(s);
+  } catch (const EngineError& e) {
+    throw make_error(o.Env(), e.code(), e.what(), e.hint());
+  }
+  return s;
 }
 
 SessionOptions to_session_options(const Napi::Value& value) {
@@ -107,6 +124,7 @@ SessionOptions to_session_options(const Napi::Value& value) {
   options.pooling = pooling == "cls" ? Pooling::kCls : Pooling::kMean;
   options.device = to_string(o.Get("device"), "device");
   options.threads = static_cast<int>(to_count(o, "threads", 0));
+  if (!o.Get("storage").IsUndefined()) options.storage = to_weight_storage(o.Get("storage"));
   return options;
 }
 

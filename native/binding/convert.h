@@ -13,6 +13,9 @@
 
 namespace peft::binding {
 
+ModelShape to_model_shape(const Napi::Value& value);
+/// Throws an EngineError with code USAGE for a format that is none or a number out of range.
+WeightStorage to_weight_storage(const Napi::Value& value);
 SessionOptions to_session_options(const Napi::Value& value);
 AdapterSpec to_adapter_spec(const Napi::Value& value);
 TokenBatch to_token_batch(const Napi::Value& value);

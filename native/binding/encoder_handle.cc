@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "binding/convert.h"
-#include "core/error.h"
+#include "error.h"
 
 namespace peft::binding {
 namespace {
@@ -23,7 +23,7 @@ Napi::Value rejected(Napi::Env env, const char* code, const char* message, const
 Napi::Function EncoderHandle::define(Napi::Env env) {
   return DefineClass(
       env, "NativeEncoder",
-      {InstanceMethod<&EncoderHandle::info>("info"),
+      {InstanceMethod<&EncoderHandle::info>("info"), InstanceMethod<&EncoderHandle::memory>("memory"),
        InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
        InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
        InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
@@ -76,6 +76,26 @@ Napi::Value EncoderHandle::info(const Napi::CallbackInfo& info) {
   o.Set("baseParameters", static_cast<double>(s.base_parameters));
   o.Set("trainableParameters", static_cast<double>(s.trainable_parameters));
   o.Set("frozenBytes", static_cast<double>(s.frozen_bytes));
+  return o;
+}
+
+Napi::Value EncoderHandle::memory(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (closed_ || !session_) throw make_error(env, "ENCODER_CLOSED", "The encoder is closed");
+  if (worker_.busy()) throw make_error(env, "ENCODER_BUSY", "The encoder is running another call");
+  if (!info[0].IsNumber() || !info[1].IsBoolean()) {
+    throw Napi::TypeError::New(env, "memory(microBatchTokens, training) needs a number and a boolean");
+  }
+  const MemoryPlan plan =
+      session_->memory(info[0].As<Napi::Number>().Int64Value(), info[1].As<Napi::Boolean>().Value());
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("linear", static_cast<double>(plan.linear));
+  o.Set("embeddings", static_cast<double>(plan.embeddings));
+  o.Set("other", static_cast<double>(plan.other));
+  o.Set("adapter", static_cast<double>(plan.adapter));
+  o.Set("optimizer", static_cast<double>(plan.optimizer));
+  o.Set("activations", static_cast<double>(plan.activations));
+  o.Set("float32Weights", static_cast<double>(plan.float32_weights));
   return o;
 }
 

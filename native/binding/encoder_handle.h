@@ -30,6 +30,7 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   void after_call();
 
   Napi::Value info(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value create_adapter(const Napi::CallbackInfo& info);
   Napi::Value load_adapter(const Napi::CallbackInfo& info);
   Napi::Value save_adapter(const Napi::CallbackInfo& info);

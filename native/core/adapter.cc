@@ -8,9 +8,9 @@
 #include <charconv>
 #include <cmath>
 
-#include "core/error.h"
-#include "core/safetensors.h"
+#include "error.h"
 #include "kernels/philox.h"
+#include "weights/safetensors.h"
 
 namespace peft {
 namespace {

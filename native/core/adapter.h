@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/model_shape.h"
+#include "weights/model_shape.h"
 
 namespace peft {
 

@@ -1,5 +1,6 @@
 #include "core/encoder.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 
 namespace peft {
@@ -34,8 +35,16 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
   // Layers that backward never reaches share the memory of one layer, and take turns with two buffers between
   // them.
   Tensor x = between_[0].take(tokens, d, device_);
-  embed(micro.ids, micro.layout, weights_.word, weights_.position, weights_.token_type,
-        weights_.embedding_norm, dropout_.hidden(0, micro.first_token), x);
+  if (weights_.word.scalar_type() == at::kFloat) {
+    embed(micro.ids, micro.layout, weights_.word, weights_.position, weights_.token_type,
+          weights_.embedding_norm, dropout_.hidden(0, micro.first_token), x);
+  } else {
+    // A table of 16 bits: its rows come out as a table of fp32 with one row a token.
+    const Tensor rows = weights_.word.index_select(0, micro.ids).to(at::kFloat);
+    const Tensor each = at::arange(tokens, micro.ids.options());
+    embed(each, micro.layout, rows, weights_.position, weights_.token_type, weights_.embedding_norm,
+          dropout_.hidden(0, micro.first_token), x);
+  }
   for (int64_t i = 0; i < shape_.num_layers; i++) {
     const bool kept = keep && i >= lowest_adapted_;
     kept_[i] = buffers_[kept ? i : 0].take(tokens, shape_, device_);
@@ -73,6 +82,22 @@ int64_t Encoder::buffer_bytes() const {
                   s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes();
   for (const LayerBuffers& b : buffers_) total += b.bytes();
   for (const Buffer& b : outputs_) total += b.bytes();
+  return total;
+}
+
+int64_t Encoder::planned_activations(int64_t tokens, bool training) const {
+  const int64_t d = shape_.hidden_size, f = shape_.intermediate_size;
+  const int64_t kept = training ? shape_.num_layers - lowest_adapted_ : 0;
+  // As LayerBuffers::take, LayerScratch and the buffers of Encoder.
+  const int64_t layer = 3 * d + d + shape_.num_heads + d + 2 + f + d + 2;
+  const int64_t forward = 2 * d + d + f + (kept < shape_.num_layers || kept == 0 ? layer : 0);
+  const int64_t backward = training ? d + d + f + d + 3 * d + d : 0;
+  return 4 * tokens * (forward + backward + kept * (layer + d));
+}
+
+int64_t Encoder::training_copies() const {
+  int64_t total = 0;
+  for (int64_t i = lowest_adapted_; i < shape_.num_layers; i++) total += layers_[i].training_copies();
   return total;
 }
 

@@ -28,6 +28,11 @@ class Encoder {
   void backward(const MicroBatch& micro, const Tensor& dpooled);
 
   int64_t buffer_bytes() const;
+  /// Bytes of all buffers for micro-batches of this many tokens.
+  int64_t planned_activations(int64_t tokens, bool training) const;
+  /// Bytes of what training packs beside the frozen weights: for the input gradient, and with the adapter
+  /// folded in.
+  int64_t training_copies() const;
 
  private:
   ModelShape shape_;

@@ -78,6 +78,11 @@ bool EncoderLayer::adapted() const {
   return qkv_.adapted() || attention_output_.adapted() || intermediate_.adapted() || output_.adapted();
 }
 
+int64_t EncoderLayer::training_copies() const {
+  return qkv_.training_copies() + attention_output_.training_copies() + intermediate_.training_copies() +
+         output_.training_copies();
+}
+
 void EncoderLayer::prepare(bool use_adapter, const Dropout& adapter_dropout) {
   for (LoraLinear* linear : {&qkv_, &attention_output_, &intermediate_, &output_}) {
     linear->prepare(use_adapter, adapter_dropout);

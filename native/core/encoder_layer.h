@@ -1,9 +1,9 @@
 #pragma once
 
-#include "core/bert_weights.h"
 #include "core/buffer.h"
 #include "core/lora_linear.h"
 #include "core/packed_batch.h"
+#include "weights/bert_weights.h"
 
 namespace peft {
 
@@ -80,6 +80,7 @@ class EncoderLayer {
 
   void attach(Adapter* adapter);
   bool adapted() const;
+  int64_t training_copies() const;
   void prepare(bool use_adapter, const Dropout& adapter_dropout);
 
   /// out [T, d]; `kept.input` must be set.

@@ -4,9 +4,9 @@
 
 #include "core/adapter.h"
 #include "core/buffer.h"
-#include "core/frozen_linear.h"
-#include "core/gemm.h"
 #include "kernels/kernels.h"
+#include "weights/frozen_linear.h"
+#include "weights/gemm.h"
 
 namespace peft {
 
@@ -31,6 +31,11 @@ class LoraLinear {
 
   void attach(std::vector<LoraSlice> slices) { slices_ = std::move(slices); }
   bool adapted() const { return !slices_.empty(); }
+  /// Bytes that training packs beside the frozen weight where that is dense: one copy for the input gradient,
+  /// and one more where the adapter is folded in.
+  int64_t training_copies() const {
+    return base_->dense() ? 4 * base_->in_features() * base_->out_features() * (adapted() ? 2 : 1) : 0;
+  }
 
   /// Chooses how the next passes run; call it whenever the adapter's weights have changed. `dropout` is the
   /// adapter's (site and first token are filled in here and in the calls below).

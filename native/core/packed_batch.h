@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/model_shape.h"
 #include "kernels/kernels.h"
+#include "weights/model_shape.h"
 
 namespace peft {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <string>
 
-#include "core/error.h"
+#include "error.h"
 
 namespace peft {
 namespace {

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/error.h"
 #include "core/pair_loss.h"
+#include "error.h"
 
 namespace peft {
 namespace {
@@ -65,12 +65,26 @@ int cuda_device_count() {
 Session::Session(const SessionOptions& options)
     : threads_(set_threads(options.threads)),
       encoder_(options.shape,
-               load_bert_weights(options.weights_path, options.shape, parse_device(options.device)),
+               load_bert_weights(options.weights_path, options.shape, options.storage,
+                                 parse_device(options.device)),
                options.pooling, parse_device(options.device)) {}
 
 SessionInfo Session::info() const {
   return {encoder_.device().str(), threads_, encoder_.weights().parameters,
-          adapter_ ? adapter_->parameter_count() : 0, encoder_.weights().bytes};
+          adapter_ ? adapter_->parameter_count() : 0, encoder_.weights().bytes()};
+}
+
+MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
+  const BertWeights& w = encoder_.weights();
+  MemoryPlan plan;
+  plan.linear = w.linear_bytes() + (training ? encoder_.training_copies() : 0);
+  plan.embeddings = w.embedding_bytes();
+  plan.other = w.other_bytes;
+  plan.adapter = adapter_ ? 8 * adapter_->parameter_count() : 0;
+  plan.optimizer = adapter_ && training ? 8 * adapter_->parameter_count() : 0;
+  plan.activations = encoder_.planned_activations(micro_batch_tokens, training);
+  plan.float32_weights = 4 * w.parameters;
+  return plan;
 }
 
 void Session::create_adapter(const AdapterSpec& spec, uint64_t seed) {

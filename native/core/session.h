@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,8 @@ struct SessionOptions {
   ModelShape shape;
   Pooling pooling = Pooling::kMean;
   std::string device = "cpu";
-  int threads = 0;  // 0: libtorch's default, one a physical core
+  int threads = 0;                       // 0: libtorch's default, one a physical core
+  std::optional<WeightStorage> storage;  // without: as the file has them
 };
 
 struct PairBatch {
@@ -49,12 +51,25 @@ struct SessionInfo {
   int64_t frozen_bytes = 0;
 };
 
+/// What a run takes, in bytes, beside libtorch itself.
+struct MemoryPlan {
+  int64_t linear = 0;      // frozen matrices, with the packed copies that training in fp32 makes
+  int64_t embeddings = 0;  // tables
+  int64_t other = 0;       // biases and LayerNorms
+  int64_t adapter = 0;     // weights and gradients
+  int64_t optimizer = 0;   // Adam's two moments
+  int64_t activations = 0;
+  int64_t float32_weights = 0;  // the frozen weights, were they fp32 and kept once
+};
+
 /// A loaded encoder with at most one adapter and its optimiser. Not thread-safe: one thread owns it.
 class Session {
  public:
   explicit Session(const SessionOptions& options);
 
   SessionInfo info() const;
+  /// For micro-batches of this many tokens.
+  MemoryPlan memory(int64_t micro_batch_tokens, bool training) const;
   void create_adapter(const AdapterSpec& spec, uint64_t seed);
   void load_adapter(const std::string& path, const AdapterSpec& spec);
   void save_adapter(const std::string& path) const;

@@ -1,5 +1,4 @@
-#include "kernels/cpu/kernels_internal.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/panel_product.h"
 
 // C = A B for a frozen B that is packed once: panels of kPanel columns, each stored row after row, so that
 // the innermost loop reads B in sequence. Every element of C is summed by one thread in the order of k,
@@ -9,14 +8,6 @@
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kRows = 14, kVectors = 2;  // 28 accumulators of 32 registers
-#elif defined(__AVX2__)
-constexpr int kRows = 6, kVectors = 2;  // 12 accumulators of 16 registers
-#else
-constexpr int kRows = 5, kVectors = 2;  // 10 of 16
-#endif
-constexpr int64_t kPanel = kVectors * kLanes;
 constexpr int64_t kDepth = 384;           // rows of a panel that are worked on at once: 48 KiB of B
 constexpr int64_t kRowBlock = 8 * kRows;  // rows of A that stay in the second-level cache meanwhile
 
@@ -63,7 +54,8 @@ inline void remaining_rows(int64_t rows, const float* a, int64_t lda, const floa
   }
 }
 
-/// Rows [0, rows) of C for panels [first, last).
+}  // namespace
+
 void product_range(const float* a, int64_t lda, const float* packed, int64_t k_size, int64_t n_size,
                    int64_t rows, int64_t first, int64_t last, const float* bias, bool accumulate, float* c,
                    int64_t ldc) {
@@ -89,8 +81,6 @@ void product_range(const float* a, int64_t lda, const float* packed, int64_t k_s
     }
   }
 }
-
-}  // namespace
 
 int64_t packed_floats(int64_t k_size, int64_t n_size) { return k_size * padded(n_size, kPanel); }
 

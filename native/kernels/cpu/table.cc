@@ -25,6 +25,16 @@ const CpuKernels kKernels = {
     pack,
     unpack,
     product_packed,
+    stored_rows,
+    store_half,
+    store_four_bit,
+    expand_stored,
+    product_stored,
+    product_stored_transposed,
+    product_int8_transposed,
+    quantize_rows_int8,
+    dequantize_sums,
+    add_outliers,
 };
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/stored_weight.h"
 #include "kernels/dropout.h"
 
 namespace peft {
@@ -60,6 +61,33 @@ struct CpuKernels {
   /// C [rows, n] = A [rows, k] B + bias (null for none), added to C if accumulate.
   void (*product_packed)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
                          const float* bias, bool accumulate, float* c, int64_t ldc);
+  /// Rows that a stored weight of n rows takes up.
+  int64_t (*stored_rows)(int64_t n);
+  /// Lays out W [n, k], 16 bits an entry.
+  void (*store_half)(const uint16_t* w, int64_t n, int64_t k, uint16_t* stored);
+  /// Lays out the codes of W [n, k], first of a byte in its high half, as rows first_row and on of a stored
+  /// weight that is zero there.
+  void (*store_four_bit)(const uint8_t* codes, int64_t n, int64_t k, int64_t first_row, uint8_t* stored);
+  /// out [n, k] = W in fp32.
+  void (*expand_stored)(const StoredWeight& w, float* out);
+  /// C [rows, n] = A [rows, k] W' + bias (null for none), added to C if accumulate.
+  void (*product_stored)(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const float* bias,
+                         bool accumulate, float* c, int64_t ldc);
+  /// C [rows, k] = A [rows, n] W, added to C if accumulate.
+  void (*product_stored_transposed)(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
+                                    bool accumulate, float* c, int64_t ldc);
+  void (*product_int8_transposed)(const float* a, int64_t lda, const RowInt8& w, int64_t rows,
+                                  bool accumulate, float* c, int64_t ldc);
+  /// Rounds each row of x [rows, k] to int8 with scale absmax / 127. Entries whose magnitude reaches the
+  /// threshold (0: none) become 0 and are counted in outliers [rows].
+  void (*quantize_rows_int8)(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,
+                             float* scale, int32_t* outliers);
+  /// out [rows, n] = sums * row_scale * column_scale + bias (null for none).
+  void (*dequantize_sums)(const int32_t* sums, int64_t rows, int64_t n, const float* row_scale,
+                          const float* column_scale, const float* bias, float* out, int64_t ldo);
+  /// out[t] += value[i] * columns[column[i]] for i in [begin[t], begin[t + 1]); columns is [.., n].
+  void (*add_outliers)(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
+                       int64_t rows, int64_t n, float* out, int64_t ldo);
 };
 
 namespace cpu {

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "check.h"
-#include "core/safetensors.h"
+#include "weights/safetensors.h"
 #include "oracle.h"
 
 namespace peft::test {
@@ -19,6 +19,7 @@ struct Setup {
   AdapterSpec spec;
   Weights bert, adapter;
   Pooling pooling = Pooling::kMean;
+  std::optional<WeightStorage> storage;
   PairBatch batch;
 
   Setup(const ModelShape& s, AdapterSpec a)
@@ -32,7 +33,7 @@ struct Setup {
     const TemporaryFile model("model.safetensors"), lora("adapter.safetensors");
     write_safetensors(model.path(), bert);
     write_safetensors(lora.path(), adapter);
-    auto session = std::make_unique<Session>(SessionOptions{model.path(), shape, pooling, "cpu", 0});
+    auto session = std::make_unique<Session>(SessionOptions{model.path(), shape, pooling, "cpu", 0, storage});
     session->load_adapter(lora.path(), spec);
     return session;
   }

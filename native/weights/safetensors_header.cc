@@ -1,9 +1,9 @@
-#include "core/safetensors_header.h"
+#include "weights/safetensors_header.h"
 
 #include <algorithm>
 #include <limits>
 
-#include "core/error.h"
+#include "error.h"
 
 namespace peft {
 namespace {

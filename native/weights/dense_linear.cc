@@ -1,5 +1,5 @@
-#include "core/frozen_linear.h"
-#include "core/gemm.h"
+#include "weights/frozen_linear.h"
+#include "weights/gemm.h"
 
 namespace peft {
 namespace {

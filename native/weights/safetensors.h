@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "core/safetensors_header.h"
+#include "weights/safetensors_header.h"
 
 namespace peft {
 
@@ -25,6 +25,8 @@ class SafetensorsFile {
 
   /// The tensor as fp32 on the CPU, checked to be finite. F16, BF16 and F64 are converted.
   at::Tensor read_float(const std::string& key) const;
+  /// A copy in the dtype it has: F32, F16, BF16, F64, U8, I8, I32 or I64.
+  at::Tensor read(const std::string& key) const;
 
  private:
   std::string path_;
@@ -34,8 +36,8 @@ class SafetensorsFile {
   TensorTable table_;
 };
 
-/// Writes fp32 CPU tensors in key order and syncs the file. Throws OUTPUT_UNWRITABLE and leaves no file
-/// behind.
+/// Writes CPU tensors and syncs the file: widest dtype first, so that each is aligned, then in key order.
+/// Throws OUTPUT_UNWRITABLE and leaves no file behind.
 void write_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors);
 
 }  // namespace peft

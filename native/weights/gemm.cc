@@ -1,4 +1,4 @@
-#include "core/gemm.h"
+#include "weights/gemm.h"
 
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>

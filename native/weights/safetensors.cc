@@ -1,4 +1,4 @@
-#include "core/safetensors.h"
+#include "weights/safetensors.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/isfinite.h>
@@ -7,23 +7,38 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
 
-#include "core/error.h"
+#include "error.h"
 
 namespace peft {
 namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format
 
-at::ScalarType scalar_type(const std::string& dtype) {
-  if (dtype == "F32") return at::kFloat;
-  if (dtype == "F16") return at::kHalf;
-  if (dtype == "BF16") return at::kBFloat16;
-  if (dtype == "F64") return at::kDouble;
+struct Dtype {
+  const char* name;
+  at::ScalarType type;
+};
+constexpr Dtype kDtypes[] = {{"F32", at::kFloat},  {"F16", at::kHalf}, {"BF16", at::kBFloat16},
+                             {"F64", at::kDouble}, {"U8", at::kByte},  {"I8", at::kChar},
+                             {"I32", at::kInt},    {"I64", at::kLong}};
+
+at::ScalarType scalar_type(const std::string& name) {
+  for (const Dtype& d : kDtypes) {
+    if (name == d.name) return d.type;
+  }
   return at::ScalarType::Undefined;
+}
+
+const char* dtype_name(at::ScalarType type) {
+  for (const Dtype& d : kDtypes) {
+    if (type == d.type) return d.name;
+  }
+  TORCH_CHECK(false, "no safetensors dtype for ", type);
 }
 
 class Descriptor {
@@ -91,16 +106,27 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
 
 SafetensorsFile::~SafetensorsFile() { ::munmap(const_cast<char*>(map_), size_); }
 
-at::Tensor SafetensorsFile::read_float(const std::string& key) const {
+at::Tensor SafetensorsFile::read(const std::string& key) const {
   const TensorEntry& entry = table_.at(key);
   const at::ScalarType type = scalar_type(entry.dtype);
   if (type == at::ScalarType::Undefined) {
     throw EngineError("MODEL_UNSUPPORTED", path_ + ": tensor \"" + key + "\" is " + entry.dtype +
-                                               "; expected F32, F16, BF16 or F64");
+                                               "; expected F32, F16, BF16, F64, U8, I8, I32 or I64");
   }
   // A copy through memcpy: the format does not promise that a tensor is aligned within the file.
   at::Tensor raw = at::empty(entry.shape, at::TensorOptions().dtype(type));
-  std::memcpy(raw.data_ptr(), map_ + data_offset_ + entry.begin, entry.end - entry.begin);
+  if (raw.numel() > 0) {
+    std::memcpy(raw.data_ptr(), map_ + data_offset_ + entry.begin, entry.end - entry.begin);
+  }
+  return raw;
+}
+
+at::Tensor SafetensorsFile::read_float(const std::string& key) const {
+  const at::Tensor raw = read(key);
+  if (!raw.is_floating_point()) {
+    throw EngineError("MODEL_UNSUPPORTED", path_ + ": tensor \"" + key + "\" is " + table_.at(key).dtype +
+                                               "; expected F32, F16, BF16 or F64");
+  }
   at::Tensor value = raw.to(at::kFloat);
   if (!at::isfinite(value).all().item<bool>()) {
     throw EngineError("NOT_FINITE", path_ + ": tensor \"" + key + "\" holds NaN or infinity");
@@ -109,11 +135,17 @@ at::Tensor SafetensorsFile::read_float(const std::string& key) const {
 }
 
 void write_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors) {
+  std::vector<std::string> order;
+  for (const auto& [key, tensor] : tensors) order.push_back(key);
+  std::stable_sort(order.begin(), order.end(), [&](const std::string& a, const std::string& b) {
+    return tensors.at(a).element_size() > tensors.at(b).element_size();
+  });
   TensorTable table;
   uint64_t position = 0;
-  for (const auto& [key, tensor] : tensors) {
-    const uint64_t bytes = static_cast<uint64_t>(tensor.numel()) * 4;
-    table[key] = {"F32", tensor.sizes().vec(), position, position + bytes};
+  for (const std::string& key : order) {
+    const at::Tensor& tensor = tensors.at(key);
+    const uint64_t bytes = static_cast<uint64_t>(tensor.numel() * tensor.element_size());
+    table[key] = {dtype_name(tensor.scalar_type()), tensor.sizes().vec(), position, position + bytes};
     position += bytes;
   }
   const std::string header = format_safetensors_header(table);
@@ -125,10 +157,9 @@ void write_safetensors(const std::string& path, const std::map<std::string, at::
   }
   write_all(file.get(), reinterpret_cast<const char*>(&header_size), 8, path);
   write_all(file.get(), header.data(), header.size(), path);
-  for (const auto& [key, tensor] : tensors) {
-    const at::Tensor data = tensor.to(at::kCPU, at::kFloat).contiguous();
-    write_all(file.get(), static_cast<const char*>(data.data_ptr()), static_cast<size_t>(data.numel()) * 4,
-              path);
+  for (const std::string& key : order) {
+    const at::Tensor data = tensors.at(key).to(at::kCPU).contiguous();
+    write_all(file.get(), static_cast<const char*>(data.data_ptr()), data.nbytes(), path);
   }
   if (::fsync(file.get()) != 0) {
     const std::string reason = std::strerror(errno);

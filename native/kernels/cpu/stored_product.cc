@@ -1,0 +1,237 @@
+#include "kernels/cpu/half.h"
+#include "kernels/cpu/panel_product.h"
+#include "kernels/cpu/transpose.h"
+
+// Products with a frozen weight that is stored in fewer bits: a few panels at a time are expanded to fp32 in
+// a buffer that stays in the second-level cache, and multiplied with all rows before the next ones.
+
+namespace peft::cpu::PEFT_KERNEL_NS {
+namespace {
+
+constexpr int64_t kBufferFloats = 48 * 1024;  // 192 KiB
+
+/// The absmax of every row of panel p at column k.
+void panel_scales(const StoredWeight& w, int64_t p, int64_t k, float* scales) {
+  for (int64_t lane = 0; lane < kPanel; lane++) {
+    const int64_t row = p * kPanel + lane;
+    if (row >= w.n) {
+      scales[lane] = 0;
+      continue;
+    }
+    const int64_t part = row / w.part_rows, block = ((row - part * w.part_rows) * w.k + k) >> w.block_shift;
+    if (w.absmax != nullptr) {
+      scales[lane] = w.absmax[part * w.part_blocks + block];
+    } else {
+      const float scaled = w.absmax_book[w.absmax_codes[part * w.part_blocks + block]] *
+                           w.nested_absmax[part * w.part_nested + (block >> 8)];
+      scales[lane] = scaled + w.nested_offset[part];
+    }
+  }
+}
+
+/// kLanes codes below 16 to their values.
+inline Vec look_up(const float* book, IntVec code) {
+#if defined(__AVX512F__)
+  return __builtin_shuffle(load(book), code);
+#elif defined(__AVX2__)
+  return __builtin_shuffle(load(book), load(book + kLanes), code);
+#else
+  Vec v{};
+  for (int i = 0; i < kLanes; i++) v[i] = book[code[i]];
+  return v;
+#endif
+}
+
+inline void expand_column(const float* book, const uint8_t* codes, Vec low_scale, Vec high_scale, float* to) {
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes;
+  __builtin_memcpy(&bytes, codes, sizeof bytes);
+  const IntVec both = __builtin_convertvector(bytes, IntVec);
+  store(to, look_up(book, both & 15) * low_scale);
+  store(to + kLanes, look_up(book, both >> 4) * high_scale);
+}
+
+void expand_four_bit(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, float* to) {
+  // Every row's block ends at a multiple of the largest power of two that divides both k and the block.
+  int64_t run = (int64_t)1 << w.block_shift;
+  while (w.k % run != 0) run /= 2;
+  const uint8_t* codes = (const uint8_t*)w.codes + p * w.k * kLanes;
+  float scales[kPanel];
+  for (int64_t k = k0; k < k1;) {
+    const int64_t run_end = (k / run + 1) * run, end = run_end < k1 ? run_end : k1;
+    panel_scales(w, p, k, scales);
+    const Vec low = load(scales), high = load(scales + kLanes);
+    for (; k < end; k++) expand_column(w.book, codes + k * kLanes, low, high, to + (k - k0) * kPanel);
+  }
+}
+
+void put_outliers(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, float* to) {
+  if (w.outlier_begin == nullptr) return;
+  int64_t low = w.outlier_begin[p], high = w.outlier_begin[p + 1];
+  const int64_t last = high;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if ((int64_t)w.outlier_place[middle] < k0 * kPanel) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  for (; low < last && (int64_t)w.outlier_place[low] < k1 * kPanel; low++) {
+    to[w.outlier_place[low] - k0 * kPanel] = half_to_float(w.outlier_value[low]);
+  }
+}
+
+/// Columns [k0, k1) of W's panel p as fp32 [k1 - k0][kPanel].
+void expand_panel(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, float* to) {
+  if (w.format == StoredFormat::kFourBit) {
+    expand_four_bit(w, p, k0, k1, to);
+  } else {
+    const uint16_t* from = (const uint16_t*)w.codes + (p * w.k + k0) * kPanel;
+    const bool half = w.format == StoredFormat::kFloat16;
+    for (int64_t i = 0; i < (k1 - k0) * kPanel; i += kLanes) {
+      store(to + i, half ? load_half(from + i) : load_bfloat16(from + i));
+    }
+  }
+  put_outliers(w, p, k0, k1, to);
+}
+
+/// Columns [first, last) of W, in panels [W's rows][kPanel], for dx = dy W. `tile` holds kPanel rows of them.
+void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, float* tile, float* to) {
+  const int64_t width = padded(last - first, kPanel);
+  for (int64_t p = 0; p * kPanel < w.n; p++) {
+    expand_panel(w, p, first, last, tile);
+    for (int64_t i = (last - first) * kPanel; i < width * kPanel; i++) tile[i] = 0;
+    const int64_t rows = w.n - p * kPanel < kPanel ? w.n - p * kPanel : kPanel;
+    for (int64_t k = 0; k < width; k += kLanes) {
+      float* panel = to + k / kPanel * kPanel * w.n + p * kPanel * kPanel + k % kPanel;
+      for (int64_t r = 0; r < kPanel; r += kLanes) {
+        if (rows - r >= kLanes) {
+          transpose_square(tile + k * kPanel + r, kPanel, panel + r * kPanel, kPanel);
+        } else {
+          for (int64_t i = r; i < rows; i++)
+            for (int64_t j = 0; j < kLanes; j++) panel[i * kPanel + j] = tile[(k + j) * kPanel + i];
+        }
+      }
+    }
+  }
+}
+
+/// The part of a product that one thread does: panels [first, last) and rows [begin, end). Columns are shared
+/// out before rows, since every thread that works on a panel expands it for itself.
+struct Share {
+  Share(int64_t panels, int64_t rows) {
+    const int64_t threads = thread_count(), thread = thread_number();
+    const int64_t across = threads < panels ? threads : panels, down = threads / across;
+    const int64_t column = thread % across, row = thread / across;
+    if (row >= down) return;
+    first = panels * column / across;
+    last = panels * (column + 1) / across;
+    const int64_t share = padded((rows + down - 1) / down, kRows);
+    begin = row * share < rows ? row * share : rows;
+    end = begin + share < rows ? begin + share : rows;
+  }
+  int64_t first = 0, last = 0, begin = 0, end = 0;
+};
+
+/// C [rows, n] = A [rows, k] B, where expand(first, last, tile, to) writes columns [first, last) of B as
+/// panels.
+template <typename Expand>
+void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t n, const float* bias,
+                      bool accumulate, float* c, int64_t ldc, Expand expand) {
+  const int64_t panels = padded(n, kPanel) / kPanel;
+  const int64_t fit = kBufferFloats / (k * kPanel), group = fit > 1 ? fit : 1;
+#pragma omp parallel
+  {
+    const Share share(panels, rows);
+    if (share.begin < share.end) {
+      const Scratch buffer(group * k * kPanel), tile(group * kPanel * kPanel);
+      for (int64_t p = share.first; p < share.last; p += group) {
+        const int64_t count = share.last - p < group ? share.last - p : group;
+        const int64_t column = p * kPanel,
+                      columns = n - column < count * kPanel ? n - column : count * kPanel;
+        expand(column, column + columns, tile.data, buffer.data);
+        product_range(a + share.begin * lda, lda, buffer.data, k, columns, share.end - share.begin, 0, count,
+                      bias == nullptr ? nullptr : bias + column, accumulate, c + share.begin * ldc + column,
+                      ldc);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int64_t stored_rows(int64_t n) { return padded(n, kPanel); }
+
+void store_half(const uint16_t* w, int64_t n, int64_t k, uint16_t* stored) {
+#pragma omp parallel for schedule(static)
+  for (int64_t p = 0; p < padded(n, kPanel) / kPanel; p++) {
+    uint16_t* to = stored + p * k * kPanel;
+    for (int64_t lane = 0; lane < kPanel; lane++) {
+      const int64_t row = p * kPanel + lane;
+      for (int64_t j = 0; j < k; j++) to[j * kPanel + lane] = row < n ? w[row * k + j] : 0;
+    }
+  }
+}
+
+void store_four_bit(const uint8_t* codes, int64_t n, int64_t k, int64_t first_row, uint8_t* stored) {
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t row = first_row + i, lane = row % kPanel;
+    uint8_t* to = stored + row / kPanel * k * kLanes + lane % kLanes;
+    const int shift = lane < kLanes ? 0 : 4;
+    for (int64_t j = 0; j < k; j++) {
+      const int64_t at = i * k + j;
+      const int code = at % 2 == 0 ? codes[at / 2] >> 4 : codes[at / 2] & 15;
+      to[j * kLanes] = (uint8_t)((to[j * kLanes] & (0xf0 >> shift)) | code << shift);
+    }
+  }
+}
+
+void expand_stored(const StoredWeight& w, float* out) {
+#pragma omp parallel
+  {
+    const Scratch tile(w.k * kPanel);
+#pragma omp for schedule(static)
+    for (int64_t p = 0; p < padded(w.n, kPanel) / kPanel; p++) {
+      expand_panel(w, p, 0, w.k, tile.data);
+      for (int64_t row = p * kPanel; row < w.n && row < (p + 1) * kPanel; row++)
+        for (int64_t j = 0; j < w.k; j++) out[row * w.k + j] = tile.data[j * kPanel + row - p * kPanel];
+    }
+  }
+}
+
+void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const float* bias,
+                    bool accumulate, float* c, int64_t ldc) {
+  product_expanded(a, lda, rows, w.k, w.n, bias, accumulate, c, ldc,
+                   [&](int64_t first, int64_t last, float*, float* to) {
+                     for (int64_t p = first / kPanel; p * kPanel < last; p++) {
+                       expand_panel(w, p, 0, w.k, to + (p - first / kPanel) * w.k * kPanel);
+                     }
+                   });
+}
+
+void product_stored_transposed(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
+                               bool accumulate, float* c, int64_t ldc) {
+  product_expanded(a, lda, rows, w.n, w.k, nullptr, accumulate, c, ldc,
+                   [&](int64_t first, int64_t last, float* tile, float* to) {
+                     expand_transposed(w, first, last, tile, to);
+                   });
+}
+
+void product_int8_transposed(const float* a, int64_t lda, const RowInt8& w, int64_t rows, bool accumulate,
+                             float* c, int64_t ldc) {
+  product_expanded(a, lda, rows, w.n, w.k, nullptr, accumulate, c, ldc,
+                   [&](int64_t first, int64_t last, float*, float* to) {
+                     for (int64_t k = first; k < last; k += kPanel, to += w.n * kPanel) {
+                       const int64_t width = last - k < kPanel ? last - k : kPanel;
+                       for (int64_t i = 0; i < w.n; i++) {
+                         const int8_t* from = w.codes + i * w.k + k;
+                         const float scale = w.scale[i];
+                         for (int64_t j = 0; j < width; j++) to[i * kPanel + j] = (float)from[j] * scale;
+                         for (int64_t j = width; j < kPanel; j++) to[i * kPanel + j] = 0;
+                       }
+                     }
+                   });
+}
+
+}  // namespace peft::cpu::PEFT_KERNEL_NS

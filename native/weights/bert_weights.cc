@@ -1,0 +1,206 @@
+#include "weights/bert_weights.h"
+
+#include <ATen/ops/cat.h>
+
+#include "error.h"
+#include "weights/quant_file.h"
+#include "weights/safetensors.h"
+
+namespace peft {
+namespace {
+
+std::string format_shape(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+at::ScalarType word_type(WeightFormat format) {
+  if (format == WeightFormat::kFloat32) return at::kFloat;
+  return format == WeightFormat::kBfloat16 ? at::kBFloat16 : at::kHalf;
+}
+
+class BertReader {
+ public:
+  BertReader(const std::string& path, const ModelShape& shape, const std::optional<WeightStorage>& storage,
+             at::Device device)
+      : file_(path), shape_(shape), device_(device), prefix_(bert_prefix(file_)) {
+    stored_ = stored_format(file_, prefix_ + "encoder.layer.0.attention.self.query");
+    if (storage) storage_ = *storage;
+    if (!stored_) return;
+    if (storage && storage->format != *stored_) {
+      throw EngineError("ALREADY_QUANTIZED",
+                        path + ": the weights are " + weight_format_name(*stored_) + " already; " +
+                            weight_format_name(storage->format) + " was asked for",
+                        "Leave the option out, or start from the model before it was quantised.");
+    }
+    storage_.format = *stored_;
+  }
+
+  BertWeights read() {
+    const int64_t d = shape_.hidden_size;
+    BertWeights w;
+    w.format = storage_.format;
+    w.word = converted("embeddings.word_embeddings.weight",
+                       plain("embeddings.word_embeddings.weight", {shape_.vocab_size, d}),
+                       word_type(storage_.format))
+                 .to(device_);
+    w.position = plain("embeddings.position_embeddings.weight", {shape_.max_positions, d}).to(device_);
+    w.token_type =
+        plain("embeddings.token_type_embeddings.weight", {shape_.type_vocab_size, d})[0].clone().to(device_);
+    w.embedding_norm = norm("embeddings.LayerNorm");
+    for (int64_t i = 0; i < shape_.num_layers; i++) w.layers.push_back(layer(i));
+    w.has_pooler = file_.has(prefix_ + "pooler.dense.weight");
+    if (w.has_pooler) parameters_ += d * d + d;
+    w.parameters = parameters_;
+    w.other_bytes = other_bytes_;
+    return w;
+  }
+
+ private:
+  LayerWeights layer(int64_t index) {
+    const std::string at = "encoder.layer." + std::to_string(index) + ".";
+    const std::string self = at + "attention.self.";
+    const int64_t d = shape_.hidden_size, f = shape_.intermediate_size;
+    LayerWeights w;
+    w.qkv = linear({self + "query", self + "key", self + "value"}, d, d, w.qkv_bias);
+    w.attention_output = linear({at + "attention.output.dense"}, d, d, w.attention_output_bias);
+    w.intermediate = linear({at + "intermediate.dense"}, f, d, w.intermediate_bias);
+    w.output = linear({at + "output.dense"}, d, f, w.output_bias);
+    w.attention_norm = norm(at + "attention.output.LayerNorm");
+    w.output_norm = norm(at + "output.LayerNorm");
+    return w;
+  }
+
+  /// One matrix of all modules, each [out, in], one below the other.
+  std::unique_ptr<FrozenLinear> linear(const std::vector<std::string>& modules, int64_t out, int64_t in,
+                                       Tensor& bias) {
+    std::vector<Tensor> biases, plains;
+    std::vector<BlockwiseWeight> blockwise;
+    std::vector<Tensor> codes, absmax;
+    for (const std::string& module : modules) {
+      biases.push_back(vector(module + ".bias", out));
+      if (stored_format(file_, prefix_ + module) != stored_) {
+        throw EngineError("MODEL_CORRUPT",
+                          file_.path() + ": \"" + prefix_ + module + "\" is not held as the layers before it",
+                          "Quantise the whole model with `npx peft-train quantize`.");
+      }
+      if (is_four_bit(storage_.format)) {
+        blockwise.push_back(four_bit(module, out, in));
+      } else if (storage_.format == WeightFormat::kInt8) {
+        const RowInt8Weight w = int8(module, out, in);
+        codes.push_back(w.codes);
+        absmax.push_back(w.absmax);
+      } else {
+        plains.push_back(converted(module, plain(module + ".weight", {out, in}), word_type(storage_.format)));
+      }
+    }
+    bias = at::cat(biases);
+    if (!blockwise.empty()) return make_four_bit_linear(blockwise, device_);
+    if (!codes.empty()) {
+      return make_int8_linear({at::cat(codes), at::cat(absmax)}, storage_.outlier_threshold, device_);
+    }
+    const Tensor whole = at::cat(plains).to(device_);
+    return storage_.format == WeightFormat::kFloat32 ? make_dense_linear(whole) : make_half_linear(whole);
+  }
+
+  BlockwiseWeight four_bit(const std::string& module, int64_t out, int64_t in) {
+    if (!stored_) return quantize_blockwise(plain(module + ".weight", {out, in}), storage_);
+    parameters_ += out * in;
+    return read_blockwise(file_, prefix_ + module, out, in);
+  }
+
+  RowInt8Weight int8(const std::string& module, int64_t out, int64_t in) {
+    if (!stored_) return quantize_rows(plain(module + ".weight", {out, in}));
+    parameters_ += out * in;
+    return read_row_int8(file_, prefix_ + module, out, in);
+  }
+
+  LayerNormWeights norm(const std::string& key) {
+    // Checkpoints converted from TensorFlow before 2019 call them gamma and beta.
+    const bool old = file_.has(prefix_ + key + ".gamma");
+    const int64_t d = shape_.hidden_size;
+    return {vector(key + (old ? ".gamma" : ".weight"), d), vector(key + (old ? ".beta" : ".bias"), d),
+            shape_.layer_norm_eps};
+  }
+
+  /// A bias or a LayerNorm's weight, on the device.
+  Tensor vector(const std::string& name, int64_t size) {
+    const Tensor value = plain(name, {size}).to(device_);
+    other_bytes_ += static_cast<int64_t>(value.nbytes());
+    return value;
+  }
+
+  /// A tensor that is not quantised, in fp32 on the CPU.
+  Tensor plain(const std::string& name, at::IntArrayRef expected) {
+    const std::string key = prefix_ + name;
+    if (!file_.has(key)) {
+      throw EngineError(
+          "MODEL_CORRUPT", file_.path() + ": tensor \"" + key + "\" is missing",
+          "config.json and model.safetensors do not belong together, or the file is incomplete.");
+    }
+    const std::vector<int64_t>& found = file_.table().at(key).shape;
+    if (at::IntArrayRef(found) != expected) {
+      throw EngineError("MODEL_CORRUPT",
+                        file_.path() + ": tensor \"" + key + "\" has shape " + format_shape(found) +
+                            ", config.json asks for " + format_shape(expected),
+                        "config.json and model.safetensors do not belong together.");
+    }
+    const Tensor value = file_.read_float(key);
+    parameters_ += value.numel();
+    return value;
+  }
+
+  Tensor converted(const std::string& name, const Tensor& value, at::ScalarType type) const {
+    const Tensor out = value.to(type);
+    if (type == at::kHalf && !out.isfinite().all().item<bool>()) {
+      throw EngineError(
+          "NOT_FINITE",
+          file_.path() + ": \"" + prefix_ + name + "\" holds weights beyond 65504, fp16's range",
+          "Hold this model as bfloat16 or float32.");
+    }
+    return out;
+  }
+
+  SafetensorsFile file_;
+  const ModelShape& shape_;
+  at::Device device_;
+  std::string prefix_;
+  std::optional<WeightFormat> stored_;  // how the file has the linear layers, if not as plain numbers
+  WeightStorage storage_;
+  int64_t parameters_ = 0;
+  int64_t other_bytes_ = 0;
+};
+
+}  // namespace
+
+std::string bert_prefix(const SafetensorsFile& file) {
+  for (const char* prefix : {"", "bert.", "model."}) {
+    if (file.has(std::string(prefix) + "embeddings.word_embeddings.weight")) return prefix;
+  }
+  throw EngineError(
+      "MODEL_CORRUPT",
+      file.path() +
+          ": no tensor embeddings.word_embeddings.weight (nor below bert.); not the weights of a BertModel",
+      "Give a folder that transformers' BertModel.save_pretrained wrote.");
+}
+
+int64_t BertWeights::linear_bytes() const {
+  int64_t total = 0;
+  for (const LayerWeights& l : layers) {
+    total += l.qkv->bytes() + l.attention_output->bytes() + l.intermediate->bytes() + l.output->bytes();
+  }
+  return total;
+}
+
+int64_t BertWeights::embedding_bytes() const {
+  return static_cast<int64_t>(word.nbytes() + position.nbytes() + token_type.nbytes());
+}
+
+BertWeights load_bert_weights(const std::string& path, const ModelShape& shape,
+                              const std::optional<WeightStorage>& storage, at::Device device) {
+  if (storage) check_storage(*storage);
+  return BertReader(path, shape, storage, device).read();
+}
+
+}  // namespace peft

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "weights/blockwise.h"
+#include "weights/row_int8.h"
+
+namespace peft {
+
+using at::Tensor;
+
+/// The frozen weight of a linear layer, W [out, in]. A storage format is one implementation; it never has a
+/// gradient.
+class FrozenLinear {
+ public:
+  virtual ~FrozenLinear() = default;
+
+  virtual int64_t in_features() const = 0;
+  virtual int64_t out_features() const = 0;
+  /// Bytes that the weight occupies.
+  virtual int64_t bytes() const = 0;
+  /// A fresh copy of W as fp32 [out, in].
+  virtual Tensor dequantize() const = 0;
+  /// Whether a dense copy per adapter is in proportion to the weight itself, so that the adapter may be
+  /// folded in.
+  virtual bool dense() const { return false; }
+  /// out [T, out] = x W' + bias (bias may be undefined).
+  virtual void forward(const Tensor& x, const Tensor& bias, Tensor& out) const = 0;
+  /// dx [T, in] = dy W, added to dx if accumulate.
+  virtual void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) = 0;
+};
+
+/// W in fp32.
+std::unique_ptr<FrozenLinear> make_dense_linear(const Tensor& weight);
+
+/// W in fp16 or bfloat16, multiplied in fp32.
+std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight);
+
+/// W in 4-bit codes, as one or more parts [out_i, in] of the same storage, one below the other; multiplied in
+/// fp32.
+std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
+                                                   at::Device device);
+
+/// W in 8 bits. Forward rounds each row of x to 8 bits too and sums in int32; entries of x that reach
+/// `threshold` (0: none) are multiplied in fp16 precision with the matching columns instead. The input
+/// gradient is dy times the dequantised W.
+std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
+                                               at::Device device);
+
+/// The same weights in plain ATen calls, for devices other than the CPU and as the reference of the tests.
+namespace reference {
+std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight);
+std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
+                                                   at::Device device);
+std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
+                                               at::Device device);
+}  // namespace reference
+
+}  // namespace peft

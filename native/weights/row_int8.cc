@@ -1,0 +1,28 @@
+#include "weights/row_int8.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/round.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "error.h"
+
+namespace peft {
+
+RowInt8Weight quantize_rows(const at::Tensor& w) {
+  const at::Tensor half = w.to(at::kHalf).to(at::kFloat);
+  const at::Tensor absmax = std::get<0>(half.abs().max(1));
+  if (!absmax.isfinite().all().item<bool>()) {
+    throw EngineError("NOT_FINITE", "A weight beyond 65504 does not fit the fp16 that int8 starts from",
+                      "Use --load_in_4bit, or leave the weights as they are.");
+  }
+  const at::Tensor scaled = half * (127.0f / absmax.unsqueeze(1));
+  const at::Tensor codes = at::where(absmax.unsqueeze(1) > 0, at::round(scaled), at::zeros_like(scaled));
+  return {codes.to(at::kChar), absmax};
+}
+
+at::Tensor dequantize_rows(const RowInt8Weight& weight) {
+  return weight.codes.to(at::kFloat) * (weight.absmax / 127.0f).unsqueeze(1);
+}
+
+}  // namespace peft
