@@ -8,7 +8,7 @@
 
 #ifdef __CUDACC_RTC__
 #define PEFT_KERNEL(name, Args) \
-  extern "C" __global__ void __launch_bounds__(peft::cuda::kThreads) name(peft::cuda::Args args)
+  extern "C" __global__ void __launch_bounds__(peft::cuda::kThreads, 2) name(peft::cuda::Args args)
 #define PEFT_SHARED(Type, name) __shared__ Type name
 
 namespace peft::cuda {

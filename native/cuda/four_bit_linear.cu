@@ -23,11 +23,15 @@ __device__ inline Pack<float, kGroup> row_group(const FourBitLinearArgs& args, c
   if (args.columns % kGroup == 0 && row < args.rows && k < args.columns) {
     return weight_group(args.weight, table, start);
   }
-  Pack<float, kGroup> group;
-#pragma unroll
+  Pack<float, kGroup> group = {};
+#pragma unroll 1
   for (int j = 0; j < kGroup; j++) {
     const bool inside = row < args.rows && k + j < args.columns;
-    group.v[j] = inside ? weight_at(args.weight, table, start + j) : 0.0f;
+    const float weight = inside ? weight_at(args.weight, table, start + j) : 0.0f;
+    // Every index is known to the compiler, so that the group stays in registers although the loop is not
+    // unrolled.
+#pragma unroll
+    for (int i = 0; i < kGroup; i++) group.v[i] = i == j ? weight : group.v[i];
   }
   return group;
 }
@@ -45,6 +49,7 @@ __device__ void four_bit_linear(const FourBitLinearArgs& args) {
   for (int tile = 0; tile < args.columns; tile += kLinearTile) {
     __syncthreads();  // every warp is done with the tile before
     const int column = tile + threadIdx.x;
+#pragma unroll 4
     for (int t = 0; t < Batch; t++) {
       const bool inside = t < args.batch && column < args.columns;
       shared.x[t][threadIdx.x] =
@@ -71,21 +76,23 @@ __device__ void four_bit_linear(const FourBitLinearArgs& args) {
 
   // An outlier stands in place of its code: add what it differs by.
   if (args.outlier_rows != nullptr) {
-#pragma unroll
-    for (int r = 0; r < kRowsPerWarp; r++) {
+#pragma unroll 1
+    for (int r = 0; r < kRowsPerWarp && first_row + r < args.rows; r++) {
       const int row = first_row + r;
-      if (row >= args.rows) continue;
       const int end = args.outlier_rows[row + 1];
+#pragma unroll 1
       for (int i = args.outlier_rows[row] + lane; i < end; i += 32) {
         const long long element = args.outlier_index[i];
-        const long long k = element - static_cast<long long>(row) * args.columns;
         const float difference =
             to_float(args.outlier_value[i]) - weight_at(args.weight, shared.table.v, element);
+        const T* input = x + (element - static_cast<long long>(row) * args.columns);
 #pragma unroll
         for (int t = 0; t < Batch; t++) {
-          if (t < args.batch) {
-            sum[r * Batch + t] += difference * to_float(x[static_cast<long long>(t) * args.columns + k]);
-          }
+          if (t >= args.batch) break;
+          const float term = difference * to_float(*input);
+          input += args.columns;
+#pragma unroll
+          for (int each = 0; each < kRowsPerWarp; each++) sum[each * Batch + t] += each == r ? term : 0.0f;
         }
       }
     }
