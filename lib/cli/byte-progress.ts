@@ -1,4 +1,5 @@
 import { Presets, SingleBar } from "cli-progress";
+import { timeLeft } from "./terminal.js";
 
 const MIB = 1024 * 1024;
 
@@ -7,13 +8,14 @@ export class ByteProgress {
   private readonly bar: SingleBar | undefined;
   private started = false;
   private quarters = 0;
+  private readonly startedAt = performance.now();
 
   constructor(
     private readonly title: string,
     private readonly stream: NodeJS.WriteStream = process.stderr,
   ) {
     if (!stream.isTTY) return;
-    const format = `${title} {bar} {percentage} % | {read} of {size} MB | {eta_formatted} left`;
+    const format = `${title} {bar} {percentage} % | {read} of {size} MB | {left} left`;
     this.bar = new SingleBar(
       { format, stream, hideCursor: true, clearOnComplete: true },
       Presets.shades_classic,
@@ -29,7 +31,11 @@ export class ByteProgress {
       this.quarters = quarters;
       return;
     }
-    const payload = { read: (bytesRead / MIB).toFixed(1), size: (bytesTotal / MIB).toFixed(1) };
+    const payload = {
+      read: (bytesRead / MIB).toFixed(1),
+      size: (bytesTotal / MIB).toFixed(1),
+      left: timeLeft(this.startedAt, bytesRead, bytesTotal),
+    };
     if (this.started) this.bar.update(bytesRead, payload);
     else this.bar.start(bytesTotal, bytesRead, payload);
     this.started = true;

@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from "cli-progress";
-import { count, duration } from "./terminal.js";
+import { count, timeLeft } from "./terminal.js";
 
 /** Shows on a terminal's stderr how many items are done, and takes itself away; shows nothing elsewhere. */
 export class ItemProgress {
@@ -14,11 +14,10 @@ export class ItemProgress {
 
   update(done: number, total: number): void {
     if (!this.stream.isTTY) return;
-    const seconds = (performance.now() - this.startedAt) / 1000;
     const payload = {
       done: count(done),
       all: count(total),
-      left: duration((seconds / done) * (total - done)),
+      left: timeLeft(this.startedAt, done, total),
     };
     if (this.bar !== undefined) {
       this.bar.update(done, payload);

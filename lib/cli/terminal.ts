@@ -45,6 +45,15 @@ export function duration(seconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+/**
+ * The time that `total - done` will take at the pace so far, as `duration` shows it; `?` before anything is done.
+ * @param startedAt Of `performance.now()`.
+ */
+export function timeLeft(startedAt: number, done: number, total: number): string {
+  if (done <= 0) return "?";
+  return duration(((performance.now() - startedAt) / 1000 / done) * (total - done));
+}
+
 /** A path as short as it can be from here. */
 export function shortPath(file: string): string {
   const relative = path.relative("", file) || ".";

@@ -1,6 +1,7 @@
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
 import { ByteProgress } from "../../../lib/cli/byte-progress.js";
+import { ItemProgress } from "../../../lib/cli/item-progress.js";
 
 function screen(isTTY: boolean): { stream: NodeJS.WriteStream; text: () => string } {
   const stream = Object.assign(new PassThrough(), {
@@ -40,6 +41,25 @@ test("on a terminal: a bar with sizes, gone after the end", () => {
   progress.stop();
   expect(text()).toContain("Reading x.csv");
   expect(text()).toContain("of 4.0 MB");
+});
+
+test("at the start of a file the time left is not known yet, and not infinite", () => {
+  for (const first of [0, 1]) {
+    const { stream, text } = screen(true);
+    const progress = new ByteProgress("Reading x.csv", stream);
+    progress.update(first, 1024 * 1024);
+    progress.stop();
+    expect(text()).toMatch(first === 0 ? /\| \? left/ : /\| [\d:]+ left/);
+    expect(text()).not.toMatch(/NF|NaN|Inf/i);
+  }
+});
+
+test("of items too", () => {
+  const { stream, text } = screen(true);
+  const progress = new ItemProgress("Encoding", "texts", stream);
+  progress.update(0, 10);
+  progress.stop();
+  expect(text()).toContain("0/10 texts | ? left");
 });
 
 test("a size that is not known shows nothing", () => {
