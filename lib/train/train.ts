@@ -17,7 +17,8 @@ export interface TrainEnvironment {
  * Fine-tunes a BERT-family sentence encoder with LoRA on labelled pairs and writes a PEFT adapter.
  *
  * The run starts at once. Iterate it for its events, await `result` for its outcome, or both; leaving the iteration
- * does not end it, `stop()` or `await using` does.
+ * does not end it, `stop()` or `await using` does. Events of single steps and of reading and evaluating are told only
+ * while somebody iterates; the others wait.
  *
  * @example
  * const run = train({ modelNameOrPath: "models/e5-small-v2", datasetName: "train.csv", outputDir: "out" });
@@ -32,7 +33,7 @@ export function train(options: TrainOptions, environment: TrainEnvironment = {})
 export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   /** Rejects as the iteration throws: with a PeftTrainError where something was expected and not found. */
   readonly result: Promise<TrainResult>;
-  private readonly events = new EventQueue<TrainEvent>();
+  private readonly events = new EventQueue<TrainEvent>(isProgress);
   private stopping = false;
 
   constructor(options: TrainOptions, environment: TrainEnvironment) {
@@ -52,7 +53,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   }
 
   [Symbol.asyncIterator](): AsyncIterator<TrainEvent> {
-    return this.events;
+    return this.events[Symbol.asyncIterator]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -96,4 +97,9 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     if (!this.stopping) return;
     throw new PeftTrainError("ABORTED", "stopped before training began; nothing was written");
   }
+}
+
+/** What there are thousands of, and what matters only at its moment. */
+function isProgress({ event }: TrainEvent): boolean {
+  return event === "step" || event === "reading" || event === "evaluating";
 }
