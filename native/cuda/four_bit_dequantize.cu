@@ -18,7 +18,8 @@ __device__ void dequantize(const DequantizeArgs& args) {
   Out* const out = static_cast<Out*>(args.out);
 
   // Where the range begins within a group, no group of `out` is aligned either.
-  if (args.first % kGroup == 0 && start + kGroup <= end) {
+  const bool aligned = args.first % kGroup == 0 && reinterpret_cast<unsigned long long>(out) % 16 == 0;
+  if (aligned && start + kGroup <= end) {
     const Pack<float, kGroup> weights = weight_group(args.weight, table.v, start);
     Pack<Out, kGroup> rounded;
 #pragma unroll

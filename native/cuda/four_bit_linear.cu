@@ -104,7 +104,7 @@ __device__ void four_bit_linear(const FourBitLinearArgs& args) {
   const int t = lane / kLanesPerSum % Batch;
   if (lane % kLanesPerSum != 0 || row >= args.rows || t >= args.batch) return;
   const float bias = args.bias != nullptr ? args.bias[row] : 0.0f;
-  static_cast<T*>(args.y)[static_cast<long long>(t) * args.rows + row] = from_float<T>(total + bias);
+  static_cast<T*>(args.y)[t * args.y_stride + row] = from_float<T>(total + bias);
 }
 
 }  // namespace peft::cuda

@@ -93,17 +93,17 @@ __device__ void finish_int8(const FinishInt8Args& args) {
         sum += through_half(to_float(x[c])) * static_cast<float>(codes[c]);
       }
     }
-    y += sum * (weight_absmax * (1.0f / 127.0f));
+    y += sum * __fdiv_rn(weight_absmax, 127.0f);
   }
   if (args.bias != nullptr) y += args.bias[row];
-  static_cast<T*>(args.y)[t * args.rows + row] = from_float<T>(y);
+  static_cast<T*>(args.y)[t * args.y_stride + row] = from_float<T>(y);
 }
 
 /// A block takes a row.
 template <typename Out>
 __device__ void dequantize_int8(const DequantizeInt8Args& args) {
   const long long start = static_cast<long long>(blockIdx.x) * args.columns;
-  const float scale = __fmul_rn(args.absmax[blockIdx.x], 1.0f / 127.0f);
+  const float scale = __fdiv_rn(args.absmax[blockIdx.x], 127.0f);
   for (int c = threadIdx.x; c < args.columns; c += kThreads) {
     const float code = static_cast<float>(args.codes[start + c]);
     static_cast<Out*>(args.out)[start + c] = from_float<Out>(__fmul_rn(code, scale));

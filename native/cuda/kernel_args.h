@@ -40,7 +40,7 @@ struct FourBitView {
 /// out[i] = weight first + i, for i < count.
 struct DequantizeArgs {
   FourBitView weight;
-  void* out;  // 16-byte aligned
+  void* out;  // written faster where it is 16-byte aligned
   long long first, count;
 };
 
@@ -62,6 +62,7 @@ struct FourBitLinearArgs {
   const Half* outlier_value;
   void* y;
   int batch, rows, columns;
+  long long y_stride;  // elements from one row of y to the next, at least `rows`
 };
 
 /// Each row of x [rows, columns] in int8: codes = round(127 x / absmax). With a threshold above 0, entries of
@@ -89,9 +90,10 @@ struct FinishInt8Args {
   const int* outlier_count;
   void* y;
   int batch, rows, columns;
+  long long y_stride;  // as above
 };
 
-/// out [rows, columns] = codes absmax / 127.
+/// out [rows, columns] = codes (absmax / 127).
 struct DequantizeInt8Args {
   const signed char* codes;
   const float* absmax;  // [rows]

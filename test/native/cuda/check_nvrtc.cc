@@ -19,7 +19,7 @@ constexpr int kArchitectures[] = {75, 80, 86, 89, 90};
 /// that a change that costs more is seen. 128 still lets two blocks of 256 threads run at once.
 const std::map<std::string, int> kCaps = {
     {"dequantize_f", 40},       {"dequantize_bf", 40},        {"put_outliers", 24},
-    {"four_bit_linear_1_", 48}, {"four_bit_linear_2_", 56},   {"four_bit_linear_4_", 76},
+    {"four_bit_linear_1_", 56}, {"four_bit_linear_2_", 56},   {"four_bit_linear_4_", 76},
     {"four_bit_linear_8_", 80}, {"four_bit_linear_16_", 108}, {"quantize_rows", 56},
     {"finish_int8", 48},        {"dequantize_int8", 32},
 };

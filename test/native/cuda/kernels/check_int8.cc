@@ -133,7 +133,7 @@ void check_quantized(const Int8Case& c, const Guarded<T>& x, const QuantizedRows
       require(last >> (c.columns % 32) == 0, where + ": bits beyond the last column");
     }
   }
-  for (const char* each : {"codes"}) q.codes.check_around(what + each);
+  q.codes.check_around(what + "codes");
   q.absmax.check_around(what + "absmax");
   q.bits.check_around(what + "bits");
   q.count.check_around(what + "count");
@@ -165,7 +165,8 @@ void check_product(int set, shim::Order order, const Int8Case& c) {
       product[static_cast<size_t>(t) * c.rows + row] = sum;
     }
   }
-  Guarded<T> y(entries);
+  const int stride = c.rows + c.batch % 4;
+  Guarded<T> y(static_cast<size_t>(c.batch - 1) * stride + c.rows);
   const bool split = c.threshold > 0;
   const FinishInt8Args args = {product.data(),
                                q.absmax.data(),
@@ -178,7 +179,8 @@ void check_product(int set, shim::Order order, const Int8Case& c) {
                                y.data(),
                                c.batch,
                                c.rows,
-                               c.columns};
+                               c.columns,
+                               stride};
   const std::string name = std::string("finish_int8_") + Number<T>::suffix;
   shim::launch(shim::find_kernel(set, name),
                {static_cast<unsigned>(c.batch), blocks_for(c.rows, kThreads), 1}, kThreads, &args, order);
@@ -199,7 +201,7 @@ void check_product(int set, shim::Order order, const Int8Case& c) {
         size += std::fabs(term);
       }
       if (c.bias) sum += bias[static_cast<size_t>(row)];
-      const double found = Number<T>::value(y[at]);
+      const double found = Number<T>::value(y[static_cast<size_t>(t) * stride + row]);
       const double expected = Number<T>::round(sum);
       const bool finite = std::isfinite(expected) && std::isfinite(found);
       const bool ok =
@@ -211,6 +213,7 @@ void check_product(int set, shim::Order order, const Int8Case& c) {
                       ", not " + std::to_string(sum));
     }
   }
+  check_gaps(y, c.rows, stride, name);
   y.check_around(name);
 }
 
@@ -227,7 +230,7 @@ void check_dequantize_int8(int set, shim::Order order, int rows, int columns) {
   const std::string name = std::string("dequantize_int8_") + Number<Out>::suffix;
   shim::launch(shim::find_kernel(set, name), {static_cast<unsigned>(rows), 1, 1}, kThreads, &args, order);
   for (size_t i = 0; i < codes.size(); i++) {
-    const float scale = absmax[i / static_cast<size_t>(columns)] * (1.0f / 127.0f);
+    const float scale = absmax[i / static_cast<size_t>(columns)] / 127.0f;
     const float expected = static_cast<float>(codes[i]) * scale;
     require(Number<Out>::value(out[i]) == Number<Out>::round(expected),
             name + ": weight " + std::to_string(i));

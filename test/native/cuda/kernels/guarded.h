@@ -65,3 +65,16 @@ class Guarded {
   unsigned char* base_ = nullptr;
   size_t count_ = 0, used_ = 0, readable_ = 0, mapped_ = 0;
 };
+
+/// Throws if anything was written between the rows of a matrix whose rows are `stride` apart.
+template <typename T>
+void check_gaps(const Guarded<T>& matrix, int columns, int stride, const std::string& what) {
+  for (size_t i = 0; i < matrix.size(); i++) {
+    unsigned char bytes[sizeof(T)];
+    std::memcpy(bytes, matrix.data() + i, sizeof(T));
+    for (const unsigned char byte : bytes) {
+      const bool gap = static_cast<int>(i % static_cast<size_t>(stride)) >= columns;
+      if (gap && byte != 0xff) throw std::runtime_error(what + ": a write between the rows");
+    }
+  }
+}

@@ -1,0 +1,177 @@
+#include "cuda/quant_linear.h"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/tensor.h>
+
+#include "cuda/kernel_args.h"
+#include "cuda/quant_kernels.h"
+#include "weights/code_book.h"
+
+namespace peft::cuda {
+namespace {
+
+int64_t bytes_of(std::initializer_list<const Tensor*> tensors) {
+  int64_t total = 0;
+  for (const Tensor* t : tensors) {
+    if (t->defined()) total += static_cast<int64_t>(t->nbytes());
+  }
+  return total;
+}
+
+/// dx = dy w, added to dx if accumulate, for a w of dy's type.
+void dense_backward(const Tensor& w, const Tensor& dy, bool accumulate, Tensor& dx) {
+  if (accumulate) {
+    at::addmm_out(dx, dx, dy, w);
+  } else {
+    at::mm_out(dx, dy, w);
+  }
+}
+
+class FourBitLinear final : public FrozenLinear {
+ public:
+  FourBitLinear(const std::vector<BlockwiseWeight>& parts, at::Device device, Launcher& launcher)
+      : launcher_(launcher), device_(device), part_rows_(parts.front().out), in_(parts.front().in) {
+    const CodeBook<16>& book = four_bit_code_book(parts.front().format);
+    table_ = at::tensor(at::ArrayRef<float>(book.value), at::kFloat).to(device);
+    if (parts.front().double_quant()) {
+      absmax_table_ = at::tensor(at::ArrayRef<float>(dynamic_code_book().value), at::kFloat).to(device);
+    }
+    for (const BlockwiseWeight& part : parts) parts_.push_back(upload(part));
+  }
+
+  int64_t in_features() const override { return in_; }
+  int64_t out_features() const override { return part_rows_ * static_cast<int64_t>(parts_.size()); }
+  int64_t bytes() const override {
+    int64_t total = bytes_of({&table_, &absmax_table_});
+    for (const FourBitWeight& w : parts_) {
+      total += bytes_of({&w.codes, &w.absmax, &w.absmax_codes, &w.nested_absmax, &w.outlier_index,
+                         &w.outlier_value, &w.outlier_rows});
+    }
+    return total;
+  }
+
+  Tensor dequantize() const override { return plain(at::kFloat); }
+
+  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
+    if (x.size(0) > kLinearBatch) {
+      const Tensor w = plain(x.scalar_type());
+      if (bias.defined()) {
+        at::addmm_out(out, bias.to(x.scalar_type()), x, w.t());
+      } else {
+        at::mm_out(out, x, w.t());
+      }
+      return;
+    }
+    for (size_t p = 0; p < parts_.size(); p++) {
+      const int64_t first = static_cast<int64_t>(p) * part_rows_;
+      Tensor y = out.narrow(1, first, part_rows_);
+      linear(launcher_, parts_[p], x, bias.defined() ? bias.narrow(0, first, part_rows_) : bias, y);
+    }
+  }
+
+  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
+    dense_backward(plain(dy.scalar_type()), dy, accumulate, dx);
+  }
+
+ private:
+  FourBitWeight upload(const BlockwiseWeight& part) const {
+    TORCH_CHECK(part.out == part_rows_ && part.in == in_);
+    const auto there = [&](const Tensor& t) { return t.defined() ? t.to(device_).contiguous() : t; };
+    FourBitWeight w;
+    w.rows = part.out;
+    w.columns = part.in;
+    w.block_size = part.block_size;
+    w.codes = there(part.codes);
+    w.table = table_;
+    w.absmax = there(part.absmax);
+    w.absmax_codes = there(part.absmax_codes);
+    w.absmax_table = absmax_table_;
+    w.nested_absmax = there(part.nested_absmax);
+    w.absmax_offset = part.nested_offset;
+    w.nested_block_size = kNestedBlock;
+    if (part.outlier_index.defined()) {
+      w.outlier_rows = outlier_row_starts(part.outlier_index, part.out, part.in).to(device_);
+      w.outlier_index = there(part.outlier_index);
+      w.outlier_value = there(part.outlier_value);
+    }
+    check_weight(w);
+    return w;
+  }
+
+  /// W whole, for as long as one product takes.
+  Tensor plain(at::ScalarType type) const {
+    Tensor w = at::empty({out_features(), in_}, at::TensorOptions().dtype(type).device(device_));
+    for (size_t p = 0; p < parts_.size(); p++) {
+      Tensor rows = w.narrow(0, static_cast<int64_t>(p) * part_rows_, part_rows_);
+      cuda::dequantize(launcher_, parts_[p], 0, rows);
+    }
+    return w;
+  }
+
+  Launcher& launcher_;
+  at::Device device_;
+  int64_t part_rows_, in_;
+  Tensor table_, absmax_table_;
+  std::vector<FourBitWeight> parts_;
+};
+
+class Int8Linear final : public FrozenLinear {
+ public:
+  Int8Linear(const RowInt8Weight& weight, double threshold, at::Device device, Launcher& launcher)
+      : launcher_(launcher),
+        weight_{weight.codes.to(device).contiguous(), weight.absmax.to(device).contiguous()},
+        threshold_(threshold) {
+    check_weight(weight_);
+  }
+
+  int64_t in_features() const override { return weight_.codes.size(1); }
+  int64_t out_features() const override { return weight_.codes.size(0); }
+  int64_t bytes() const override { return bytes_of({&weight_.codes, &weight_.absmax}); }
+  Tensor dequantize() const override { return plain(at::kFloat); }
+
+  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
+    linear(launcher_, weight_, x, bias, threshold_, out);
+  }
+  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
+    dense_backward(plain(dy.scalar_type()), dy, accumulate, dx);
+  }
+
+ private:
+  Tensor plain(at::ScalarType type) const {
+    Tensor w = at::empty(weight_.codes.sizes(), weight_.codes.options().dtype(type));
+    cuda::dequantize(launcher_, weight_, w);
+    return w;
+  }
+
+  Launcher& launcher_;
+  Int8Weight weight_;
+  double threshold_;
+};
+
+}  // namespace
+
+std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
+                                                   at::Device device, Launcher& launcher) {
+  return std::make_unique<FourBitLinear>(parts, device, launcher);
+}
+
+std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
+                                               at::Device device, Launcher& launcher) {
+  return std::make_unique<Int8Linear>(weight, threshold, device, launcher);
+}
+
+std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
+                                                   at::Device device) {
+  Launcher* const launcher = launcher_for(device);
+  return launcher == nullptr ? nullptr : make_four_bit_linear(parts, device, *launcher);
+}
+
+std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
+                                               at::Device device) {
+  Launcher* const launcher = launcher_for(device);
+  return launcher == nullptr ? nullptr : make_int8_linear(weight, threshold, device, *launcher);
+}
+
+}  // namespace peft::cuda
