@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
 import { type ErrorCode, PeftTrainError } from "../errors.js";
 
 /** A failed system call on a file the user named, as one of our errors. */
@@ -14,9 +16,13 @@ export function fileError(file: string, cause: unknown): PeftTrainError {
 
 /** A failed write, as one of our errors. */
 export function outputError(file: string, cause: unknown): PeftTrainError {
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  const { code, syscall, path: at } = (cause ?? {}) as NodeJS.ErrnoException;
   const kind: ErrorCode = "OUTPUT_UNWRITABLE";
-  return new PeftTrainError(kind, `cannot write ${file}: ${why(code, cause)}`, { cause });
+  // As /proc says it: the folder is there, and takes nothing.
+  const making = syscall === "mkdir" || syscall === "open";
+  const closed = code === "ENOENT" && making && existsSync(path.dirname(at ?? file));
+  const reason = closed ? "no file or folder can be made there" : why(code, cause);
+  return new PeftTrainError(kind, `cannot write ${file}: ${reason}`, { cause });
 }
 
 function why(code: string | undefined, cause: unknown): string {

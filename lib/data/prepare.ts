@@ -1,4 +1,4 @@
-import { mkdir, realpath, stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import path from "node:path";
 import { PeftTrainError } from "../errors.js";
 import { AtomicFile } from "./atomic-file.js";
@@ -6,6 +6,7 @@ import { csvLine } from "./csv-writer.js";
 import { outputError } from "./file-error.js";
 import { fileSize } from "./file-size.js";
 import { labelOf } from "./label.js";
+import { makeFolder } from "./make-folder.js";
 import { MT19937 } from "./mt19937.js";
 import { columnIndex, openTable } from "./table.js";
 
@@ -166,7 +167,7 @@ function checkOptions(options: PrepareOptions): void {
 /** Paths of both outputs in a folder that is there. */
 async function outputPaths(options: PrepareOptions): Promise<{ train: string; test: string }> {
   try {
-    await mkdir(options.outputDir, { recursive: true });
+    await makeFolder(options.outputDir);
   } catch (cause) {
     throw outputError(options.outputDir, cause);
   }

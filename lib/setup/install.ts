@@ -2,6 +2,7 @@ import { rmSync } from "node:fs";
 import { mkdir, readdir, rename, rm, statfs } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { outputError } from "../data/file-error.js";
+import { makeFolder } from "../data/make-folder.js";
 import { PeftTrainError } from "../errors.js";
 import { engineTorchVersion, locateLibtorch } from "../native/locate.js";
 import { CUDA_LIBRARY, hasLibrary, readTorchVersion } from "../native/torch-folder.js";
@@ -98,7 +99,7 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
     return folder;
   };
   try {
-    await mkdir(cache, { recursive: true });
+    await makeFolder(cache);
     return await withLock(`${folder}.lock`, signal, () => report("wait", 0), install);
   } catch (error) {
     if (signal.aborted) throw aborted();

@@ -4,6 +4,7 @@ import path from "node:path";
 import { syncFolder } from "../adapter/durable.js";
 import { type AdapterContent, CONFIG_FILE, LOG_FILE, stageAdapter } from "../adapter/folder.js";
 import { outputError } from "../data/file-error.js";
+import { makeFolder } from "../data/make-folder.js";
 import { PeftTrainError } from "../errors.js";
 import type { SavedFile } from "./events.js";
 import { jsonLine } from "./json-line.js";
@@ -46,7 +47,7 @@ export class OutputFolder implements AsyncDisposable {
     let madeParent: string | undefined;
     if (!exists) {
       try {
-        madeParent = await mkdir(path.dirname(folder), { recursive: true });
+        madeParent = await makeFolder(path.dirname(folder));
       } catch (cause) {
         throw outputError(folder, cause);
       }

@@ -166,6 +166,24 @@ describe("an output folder that cannot be written is refused in one line", () =>
   });
 });
 
+describe("a folder where none can be made, in /proc, is refused and not waited for", () => {
+  // Node's own recursive mkdir never comes back from there.
+  for (const folder of ["/proc/peft-train", "/proc/peft-train/deeper/out"]) {
+    it(folder, async () => {
+      expectRefusal(
+        await runHere(trainArgs({ output_dir: folder })),
+        1,
+        new RegExp(`cannot write ${folder}: no file or folder can be made there`),
+      );
+    });
+  }
+
+  it("by prepare too", async () => {
+    const raw = ["prepare", "--input=train.csv", "--output_dir=/proc/peft-train/quora"];
+    expectRefusal(await runHere(raw), 1, /cannot write \/proc\/peft-train\/quora: no file/);
+  });
+});
+
 describe("a command line that says what cannot be is refused in one line", () => {
   const cases: [string, string[], RegExp, RegExp?][] = [
     [
