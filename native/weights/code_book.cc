@@ -42,10 +42,10 @@ CodeBook<256> make_dynamic() {
     // 2^exponent values between 0.1 and 1 for each power of ten: the middles of a linspace in fp32.
     const int steps = 1 << exponent;
     const float step = (1.0f - 0.1f) / static_cast<float>(steps);
-    // As torch.linspace: counted from the nearer end.
+    // As torch.linspace: counted from the nearer end, product and sum rounded once.
     const auto at = [&](int i) {
-      return i < (steps + 1) / 2 ? 0.1f + step * static_cast<float>(i)
-                                 : 1.0f - step * static_cast<float>(steps - i);
+      return i < (steps + 1) / 2 ? std::fma(step, static_cast<float>(i), 0.1f)
+                                 : std::fma(-step, static_cast<float>(steps - i), 1.0f);
     };
     const auto scale = static_cast<float>(std::pow(10.0, exponent - 6));
     for (int i = 0; i < steps; i++) {

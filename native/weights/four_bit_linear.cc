@@ -6,7 +6,6 @@
 #include <bit>
 #include <vector>
 
-#include "kernels/cpu/table.h"
 #include "weights/code_book.h"
 #include "weights/frozen_linear.h"
 
@@ -21,21 +20,22 @@ struct Outlier {
 
 class FourBitLinear final : public FrozenLinear {
  public:
-  explicit FourBitLinear(const std::vector<BlockwiseWeight>& parts)
-      : parts_(static_cast<int64_t>(parts.size())),
+  FourBitLinear(const std::vector<BlockwiseWeight>& parts, const CpuKernels& kernels)
+      : kernels_(kernels),
+        parts_(static_cast<int64_t>(parts.size())),
         part_rows_(parts.front().out),
         in_(parts.front().in),
         block_shift_(std::countr_zero(static_cast<uint64_t>(parts.front().block_size))),
         book_(four_bit_code_book(parts.front().format)) {
     const auto bytes = at::TensorOptions().dtype(at::kByte);
-    const int64_t rows = cpu_kernels().stored_rows(out_features());
+    const int64_t rows = kernels_.stored_rows(out_features());
     codes_ = at::zeros({rows * in_ / 2}, bytes);
     std::vector<Tensor> absmax, absmax_codes, nested;
     for (int64_t p = 0; p < parts_; p++) {
       const BlockwiseWeight& part = parts[p];
       TORCH_CHECK(part.out == part_rows_ && part.in == in_ && part.double_quant() == parts[0].double_quant());
-      cpu_kernels().store_four_bit(part.codes.const_data_ptr<uint8_t>(), part.out, in_, p * part_rows_,
-                                   codes_.mutable_data_ptr<uint8_t>());
+      kernels_.store_four_bit(part.codes.const_data_ptr<uint8_t>(), part.out, in_, p * part_rows_,
+                              codes_.mutable_data_ptr<uint8_t>());
       if (part.double_quant()) {
         absmax_codes.push_back(part.absmax_codes);
         nested.push_back(part.nested_absmax);
@@ -69,25 +69,25 @@ class FourBitLinear final : public FrozenLinear {
 
   Tensor dequantize() const override {
     Tensor w = at::empty({out_features(), in_}, at::TensorOptions().dtype(at::kFloat));
-    cpu_kernels().expand_stored(view(), w.mutable_data_ptr<float>());
+    kernels_.expand_stored(view(), w.mutable_data_ptr<float>());
     return w;
   }
 
   void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    cpu_kernels().product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0),
-                                 bias.defined() ? bias.const_data_ptr<float>() : nullptr, false,
-                                 out.mutable_data_ptr<float>(), out.stride(0));
+    kernels_.product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0),
+                            bias.defined() ? bias.const_data_ptr<float>() : nullptr, false,
+                            out.mutable_data_ptr<float>(), out.stride(0));
   }
 
   void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    cpu_kernels().product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), view(), dy.size(0),
-                                            accumulate, dx.mutable_data_ptr<float>(), dx.stride(0));
+    kernels_.product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), view(), dy.size(0),
+                                       accumulate, dx.mutable_data_ptr<float>(), dx.stride(0));
   }
 
  private:
   /// Outliers by panel, as StoredWeight asks for them.
   void place_outliers(const std::vector<BlockwiseWeight>& parts, int64_t rows) {
-    const int64_t panel = cpu_kernels().stored_rows(1);
+    const int64_t panel = kernels_.stored_rows(1);
     std::vector<Outlier> all;
     for (int64_t p = 0; p < parts_; p++) {
       if (!parts[p].outlier_index.defined()) continue;
@@ -144,6 +144,7 @@ class FourBitLinear final : public FrozenLinear {
     return w;
   }
 
+  const CpuKernels& kernels_;
   int64_t parts_, part_rows_, in_;
   int block_shift_;
   const CodeBook<16>& book_;
@@ -157,9 +158,9 @@ class FourBitLinear final : public FrozenLinear {
 }  // namespace
 
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
-                                                   at::Device device) {
+                                                   at::Device device, const CpuKernels& kernels) {
   if (!device.is_cpu()) return reference::make_four_bit_linear(parts, device);
-  return std::make_unique<FourBitLinear>(parts);
+  return std::make_unique<FourBitLinear>(parts, kernels);
 }
 
 }  // namespace peft

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/cpu/table.h"
 #include "weights/blockwise.h"
 #include "weights/row_int8.h"
 
@@ -37,18 +38,20 @@ class FrozenLinear {
 std::unique_ptr<FrozenLinear> make_dense_linear(const Tensor& weight);
 
 /// W in fp16 or bfloat16, multiplied in fp32.
-std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight);
+std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight,
+                                               const CpuKernels& kernels = cpu_kernels());
 
 /// W in 4-bit codes, as one or more parts [out_i, in] of the same storage, one below the other; multiplied in
 /// fp32.
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
-                                                   at::Device device);
+                                                   at::Device device,
+                                                   const CpuKernels& kernels = cpu_kernels());
 
 /// W in 8 bits. Forward rounds each row of x to 8 bits too and sums in int32; entries of x that reach
 /// `threshold` (0: none) are multiplied in fp16 precision with the matching columns instead. The input
 /// gradient is dy times the dequantised W.
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device);
+                                               at::Device device, const CpuKernels& kernels = cpu_kernels());
 
 /// The same weights in plain ATen calls, for devices other than the CPU and as the reference of the tests.
 namespace reference {

@@ -1,6 +1,5 @@
 #include <ATen/ops/empty.h>
 
-#include "kernels/cpu/table.h"
 #include "weights/frozen_linear.h"
 
 namespace peft {
@@ -8,11 +7,12 @@ namespace {
 
 class HalfLinear final : public FrozenLinear {
  public:
-  explicit HalfLinear(const Tensor& weight) : out_(weight.size(0)), in_(weight.size(1)) {
+  HalfLinear(const Tensor& weight, const CpuKernels& kernels)
+      : kernels_(kernels), out_(weight.size(0)), in_(weight.size(1)) {
     const Tensor w = weight.contiguous();
-    stored_ = at::empty({cpu_kernels().stored_rows(out_), in_}, w.options());
-    cpu_kernels().store_half(static_cast<const uint16_t*>(w.const_data_ptr()), out_, in_,
-                             static_cast<uint16_t*>(stored_.mutable_data_ptr()));
+    stored_ = at::empty({kernels_.stored_rows(out_), in_}, w.options());
+    kernels_.store_half(static_cast<const uint16_t*>(w.const_data_ptr()), out_, in_,
+                        static_cast<uint16_t*>(stored_.mutable_data_ptr()));
   }
 
   int64_t in_features() const override { return in_; }
@@ -21,19 +21,19 @@ class HalfLinear final : public FrozenLinear {
 
   Tensor dequantize() const override {
     Tensor w = at::empty({out_, in_}, at::TensorOptions().dtype(at::kFloat));
-    cpu_kernels().expand_stored(view(), w.mutable_data_ptr<float>());
+    kernels_.expand_stored(view(), w.mutable_data_ptr<float>());
     return w;
   }
 
   void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    cpu_kernels().product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0),
-                                 bias.defined() ? bias.const_data_ptr<float>() : nullptr, false,
-                                 out.mutable_data_ptr<float>(), out.stride(0));
+    kernels_.product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0),
+                            bias.defined() ? bias.const_data_ptr<float>() : nullptr, false,
+                            out.mutable_data_ptr<float>(), out.stride(0));
   }
 
   void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    cpu_kernels().product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), view(), dy.size(0),
-                                            accumulate, dx.mutable_data_ptr<float>(), dx.stride(0));
+    kernels_.product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), view(), dy.size(0),
+                                       accumulate, dx.mutable_data_ptr<float>(), dx.stride(0));
   }
 
  private:
@@ -46,15 +46,16 @@ class HalfLinear final : public FrozenLinear {
     return w;
   }
 
+  const CpuKernels& kernels_;
   int64_t out_, in_;
   Tensor stored_;  // fp16 or bfloat16 [padded out, in] in panels
 };
 
 }  // namespace
 
-std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight) {
+std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight, const CpuKernels& kernels) {
   if (!weight.device().is_cpu()) return reference::make_half_linear(weight);
-  return std::make_unique<HalfLinear>(weight);
+  return std::make_unique<HalfLinear>(weight, kernels);
 }
 
 }  // namespace peft

@@ -7,7 +7,6 @@
 #include <map>
 #include <vector>
 
-#include "kernels/cpu/table.h"
 #include "weights/frozen_linear.h"
 
 namespace peft {
@@ -21,12 +20,13 @@ struct Outliers {
 };
 
 /// libtorch's int8 product has a fast path for AVX-512 VNNI; elsewhere it is slower than fp32.
-bool fast_int8_product() { return std::strcmp(cpu_kernels().name, "avx512") == 0; }
+bool fast_int8_product(const CpuKernels& kernels) { return std::strcmp(kernels.name, "avx512") == 0; }
 
 class Int8Linear final : public FrozenLinear {
  public:
-  Int8Linear(const RowInt8Weight& weight, double threshold)
-      : codes_(weight.codes.contiguous()),
+  Int8Linear(const RowInt8Weight& weight, double threshold, const CpuKernels& kernels)
+      : kernels_(kernels),
+        codes_(weight.codes.contiguous()),
         scale_((weight.absmax / 127.0f).contiguous()),
         threshold_(static_cast<float>(threshold)) {}
 
@@ -40,33 +40,33 @@ class Int8Linear final : public FrozenLinear {
     Tensor q = at::empty({rows, k}, codes_.options());
     Tensor row_scale = at::empty({rows}, scale_.options());
     std::vector<int32_t> counts(static_cast<size_t>(rows));
-    cpu_kernels().quantize_rows_int8(x.const_data_ptr<float>(), x.stride(0), rows, k, threshold_,
-                                     q.mutable_data_ptr<int8_t>(), row_scale.mutable_data_ptr<float>(),
-                                     counts.data());
+    kernels_.quantize_rows_int8(x.const_data_ptr<float>(), x.stride(0), rows, k, threshold_,
+                                q.mutable_data_ptr<int8_t>(), row_scale.mutable_data_ptr<float>(),
+                                counts.data());
     const Tensor sums = integer_product(q);
-    cpu_kernels().dequantize_sums(sums.const_data_ptr<int32_t>(), rows, n, row_scale.const_data_ptr<float>(),
-                                  scale_.const_data_ptr<float>(),
-                                  bias.defined() ? bias.const_data_ptr<float>() : nullptr,
-                                  out.mutable_data_ptr<float>(), out.stride(0));
+    kernels_.dequantize_sums(sums.const_data_ptr<int32_t>(), rows, n, row_scale.const_data_ptr<float>(),
+                             scale_.const_data_ptr<float>(),
+                             bias.defined() ? bias.const_data_ptr<float>() : nullptr,
+                             out.mutable_data_ptr<float>(), out.stride(0));
     const Outliers outliers = collect(x, counts);
     if (outliers.columns.empty()) return;
     const Tensor columns = outlier_columns(outliers.columns);
-    cpu_kernels().add_outliers(outliers.begin.data(), outliers.slot.data(), outliers.value.data(),
-                               columns.const_data_ptr<float>(), rows, n, out.mutable_data_ptr<float>(),
-                               out.stride(0));
+    kernels_.add_outliers(outliers.begin.data(), outliers.slot.data(), outliers.value.data(),
+                          columns.const_data_ptr<float>(), rows, n, out.mutable_data_ptr<float>(),
+                          out.stride(0));
   }
 
   void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
     const RowInt8 w{codes_.const_data_ptr<int8_t>(), scale_.const_data_ptr<float>(), out_features(),
                     in_features()};
-    cpu_kernels().product_int8_transposed(dy.const_data_ptr<float>(), dy.stride(0), w, dy.size(0), accumulate,
-                                          dx.mutable_data_ptr<float>(), dx.stride(0));
+    kernels_.product_int8_transposed(dy.const_data_ptr<float>(), dy.stride(0), w, dy.size(0), accumulate,
+                                     dx.mutable_data_ptr<float>(), dx.stride(0));
   }
 
  private:
   /// int32 [T, out] = q W'.
   Tensor integer_product(const Tensor& q) const {
-    if (fast_int8_product()) return at::_int_mm(q, codes_.t());
+    if (fast_int8_product(kernels_)) return at::_int_mm(q, codes_.t());
     // Whole numbers in fp64 are exact.
     return at::mm(q.to(at::kDouble), codes_.to(at::kDouble).t()).to(at::kInt);
   }
@@ -107,6 +107,7 @@ class Int8Linear final : public FrozenLinear {
     return out;
   }
 
+  const CpuKernels& kernels_;
   Tensor codes_;  // int8 [out, in]
   Tensor scale_;  // fp32 [out], absmax / 127
   float threshold_;
@@ -115,9 +116,9 @@ class Int8Linear final : public FrozenLinear {
 }  // namespace
 
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device) {
+                                               at::Device device, const CpuKernels& kernels) {
   if (!device.is_cpu()) return reference::make_int8_linear(weight, threshold, device);
-  return std::make_unique<Int8Linear>(weight, threshold);
+  return std::make_unique<Int8Linear>(weight, threshold, kernels);
 }
 
 }  // namespace peft

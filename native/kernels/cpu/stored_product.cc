@@ -22,8 +22,9 @@ void panel_scales(const StoredWeight& w, int64_t p, int64_t k, float* scales) {
     if (w.absmax != nullptr) {
       scales[lane] = w.absmax[part * w.part_blocks + block];
     } else {
-      const float scaled = w.absmax_book[w.absmax_codes[part * w.part_blocks + block]] *
-                           w.nested_absmax[part * w.part_nested + (block >> 8)];
+      // Rounded before the offset is added, as bitsandbytes does: volatile keeps the two from fusing.
+      const volatile float scaled = w.absmax_book[w.absmax_codes[part * w.part_blocks + block]] *
+                                    w.nested_absmax[part * w.part_nested + (block >> 8)];
       scales[lane] = scaled + w.nested_offset[part];
     }
   }

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "check.h"
-#include "weights/safetensors.h"
 #include "oracle.h"
+#include "weights/safetensors.h"
 
 namespace peft::test {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "check.h"
-#include "core/error.h"
+#include "error.h"
 
 namespace peft::test {
 namespace {

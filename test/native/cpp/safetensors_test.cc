@@ -1,4 +1,4 @@
-#include "core/safetensors.h"
+#include "weights/safetensors.h"
 
 #include <ATen/ATen.h>
 
