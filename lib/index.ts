@@ -1,6 +1,7 @@
 export { Encoder, type EncodeTextsOptions, type EvaluateFileOptions, type LoadOptions } from "./encoder.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export type { EncoderInfo, Pooling } from "./native/types.js";
+export { ensureLibtorch, type InstallOptions, type SetupProgress } from "./setup/install.js";
 export type { EvalMetrics } from "./train/evaluate.js";
 export type {
   EvaluatedEvent,

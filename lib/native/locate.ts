@@ -28,7 +28,7 @@ export interface LocateOptions {
 }
 
 const PACKAGE_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
-const SETUP_HINT = "Run: npx peft-train setup";
+const SETUP_HINT = "Run: npx peft-train setup; or, in a program, first: await ensureLibtorch()";
 
 /**
  * Finds libtorch by looking at files: PEFT_TRAIN_LIBTORCH, the package's cache, the virtual environment's torch,
