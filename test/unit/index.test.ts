@@ -16,8 +16,7 @@ beforeAll(() => {
 it("a program can fetch libtorch as the command does", async () => {
   const phases: string[] = [];
   const folder = await library.ensureLibtorch({
-    env: python.env("cpu-wheel"),
-    cache: temporary.path("cache"),
+    env: python.env("cpu-wheel", { PEFT_TRAIN_CACHE: temporary.path("cache") }),
     onProgress: ({ phase }) => phases.push(phase),
   });
   expect(folder.startsWith(temporary.path("cache"))).toBe(true);
