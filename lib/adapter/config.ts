@@ -76,7 +76,8 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
 
 /**
  * Text of an adapter_config.json: the keys of PEFT 0.13, which every later release reads too, sorted, two spaces of
- * indent and no newline at the end, as PEFT writes it. The same options give the same bytes.
+ * indent and no newline at the end, as PEFT writes it. The same options give the same bytes. Patterns keep their order,
+ * for the first that matches counts.
  */
 export function formatAdapterConfig(config: LoraConfig, spec: AdapterSpec, baseModel: string): string {
   const fields: JsonObject = {

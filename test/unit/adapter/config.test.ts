@@ -149,4 +149,26 @@ describe("writing adapter_config.json", () => {
       expect(modules).toEqual(resolveTargets(lora, tiny).modules);
     }
   });
+
+  // PEFT takes the first key that matches, in the order of the file; its own save_pretrained sorts them, so that an
+  // adapter whose order mattered no longer loads there.
+  for (const keys of [
+    ["value", "layer.0.attention.self.value"],
+    ["layer.0.attention.self.value", "value"],
+  ] as const) {
+    it(`keeps the order of patterns, of which the first counts: ${keys.join(", ")}`, () => {
+      const changes = {
+        targetModules: ["value"],
+        rankPattern: Object.fromEntries(keys.map((key) => [key, key === "value" ? 4 : 2])),
+        alphaPattern: Object.fromEntries(keys.map((key) => [key, key === "value" ? 12 : 2])),
+      };
+      const { lora } = parseAdapterConfig(JSON.parse(format(changes)), "x");
+      expect(Object.keys(lora.rankPattern)).toEqual(keys);
+      const first = keys[0] === "value" ? { rank: 4, scale: 3 } : { rank: 2, scale: 1 };
+      expect(resolveTargets(lora, tiny).modules).toEqual([
+        { name: "encoder.layer.0.attention.self.value", ...first },
+        { name: "encoder.layer.1.attention.self.value", rank: 4, scale: 3 },
+      ]);
+    });
+  }
 });
