@@ -1,15 +1,24 @@
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
 import { loadPairs, type PairColumns } from "./data/pairs.js";
 import type { Tokenizer } from "./data/tokenizer.js";
-import { embedTexts } from "./embed.js";
+import { embedTexts, MICRO_BATCH_TOKENS } from "./embed.js";
 import { PeftTrainError } from "./errors.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
+import { chooseStorage, type StorageRequest } from "./model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
 import { loadEngine } from "./native/load.js";
-import type { EncoderInfo, NativeEncoder, NativeEngine, Pooling } from "./native/types.js";
+import type {
+  EncoderInfo,
+  MemoryPlan,
+  NativeEncoder,
+  NativeEngine,
+  Pooling,
+  WeightStorage,
+} from "./native/types.js";
 import { type EvalMetrics, evaluatePairs, requireBothClasses } from "./train/evaluate.js";
 import { type OptionName, TRAIN_OPTIONS } from "./train/option-table.js";
 import { parseOption } from "./train/options.js";
+import { type QuantizeSettings, quantizeRequest } from "./train/quantize-settings.js";
 
 export interface LoadOptions {
   /** Folder of an adapter that this package or PEFT wrote. */
@@ -20,6 +29,10 @@ export interface LoadOptions {
   threads?: number | undefined;
   /** Default: what the adapter was trained with, or what the model's folder says. */
   pooling?: Pooling | undefined;
+  /** Hold the frozen matrices in 4 or 8 bits. Default: as the folder has them. */
+  quantize?: QuantizeSettings["type"] | QuantizeSettings | undefined;
+  /** How frozen matrices are held that are not quantised. Default: float32. */
+  dtype?: "float32" | "float16" | "bfloat16" | undefined;
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
 }
@@ -73,18 +86,33 @@ export class Encoder implements AsyncDisposable {
     readonly adapter: AdapterFolder | undefined,
     private readonly tokenizer: Tokenizer,
     private readonly native: NativeEncoder,
+    /** How the frozen matrices are held; undefined for float32. */
+    readonly storage: WeightStorage | undefined,
   ) {}
 
   /**
    * Loads a model folder in Hugging Face layout, and an adapter onto it.
    * @throws USAGE, FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED, MODEL_CORRUPT, ADAPTER_MISMATCH (the adapter
-   * belongs to another base), ADAPTER_UNSUPPORTED, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE.
+   * belongs to another base), ADAPTER_UNSUPPORTED, ALREADY_QUANTIZED, QUANT_STATE, NOT_FINITE, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE.
    */
   static async load(model: string, options: LoadOptions = {}): Promise<Encoder> {
+    return Encoder.loadAs(model, quantizeRequest(options.quantize, options.dtype), options);
+  }
+
+  /**
+   * As `load`, for weights that options of the command line ask for.
+   * @internal
+   */
+  static async loadAs(
+    model: string,
+    request: StorageRequest,
+    options: Omit<LoadOptions, "quantize" | "dtype">,
+  ): Promise<Encoder> {
     const pooling = checked("pooling", "pooling", options.pooling);
     const device = checked("device", "device", options.device) ?? "cpu";
     const threads = checked("num_threads", "threads", options.threads) ?? 0;
     const folder = await openModelFolder(model);
+    const storage = chooseStorage(request, folder);
     const adapter =
       options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder);
     const tokenizer = await loadTokenizer(folder);
@@ -95,10 +123,11 @@ export class Encoder implements AsyncDisposable {
       pooling: pooling ?? adapter?.record?.pooling ?? folder.pooling,
       device,
       threads,
+      ...(storage && { storage }),
     });
     try {
       if (adapter !== undefined) await native.loadAdapter(adapter.weightsPath, adapter.spec);
-      return new Encoder(folder, adapter, tokenizer, native);
+      return new Encoder(folder, adapter, tokenizer, native, storage);
     } catch (error) {
       await native.close();
       throw error;
@@ -122,6 +151,11 @@ export class Encoder implements AsyncDisposable {
   /** Device, threads and sizes. Waits for running calls. */
   info(): Promise<EncoderInfo> {
     return this.exclusive(async () => this.native.info());
+  }
+
+  /** Bytes that encoding takes at its peak, beside libtorch itself. Waits for running calls. */
+  memory(): Promise<MemoryPlan> {
+    return this.exclusive(async () => this.native.memory(MICRO_BATCH_TOKENS, false));
   }
 
   /** One vector of `dimension` float32 a text, in the order of the texts. */

@@ -9,6 +9,8 @@ export const ERROR_CODES = [
   "DATA_MALFORMED", // a ragged or unterminated row, bytes that are not UTF-8
   "MODEL_UNSUPPORTED", // a readable model of a kind the engine does not run
   "MODEL_CORRUPT", // config, tokenizer or weights that contradict themselves or each other
+  "QUANT_STATE", // a quantisation state that disagrees with its tensors or with itself
+  "ALREADY_QUANTIZED", // a quantised model that was to be quantised again, or in another way
   "ADAPTER_MISMATCH", // an adapter for another base, or with missing or unexpected keys
   "ADAPTER_UNSUPPORTED",
   "OUTPUT_EXISTS",

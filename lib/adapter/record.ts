@@ -34,6 +34,7 @@ export function formatRecord(record: AdapterRecord): string {
     peft_train_version: record.version,
     base_model: record.baseModel,
     base_weights_sha256: record.base.weights,
+    base_source_weights_sha256: record.base.source,
     tokenizer_sha256: record.base.tokenizer,
     base_config: record.base.config,
     tokenizer_config: record.base.tokenizerConfig,
@@ -83,6 +84,7 @@ export async function readRecord(file: string): Promise<AdapterRecord | undefine
     base: {
       weights: text("base_weights_sha256"),
       tokenizer: text("tokenizer_sha256"),
+      source: field("base_source_weights_sha256", "a string", isOptionalString),
       config: settings("base_config"),
       tokenizerConfig: settings("tokenizer_config"),
     },
@@ -99,7 +101,10 @@ export async function readRecord(file: string): Promise<AdapterRecord | undefine
   };
 }
 
-/** @throws ADAPTER_MISMATCH when the adapter was trained on another base: its message names what differs. */
+/**
+ * Weights and what was quantised from them are one base: an adapter trained on either runs on both.
+ * @throws ADAPTER_MISMATCH when the adapter was trained on another base: its message names what differs.
+ */
 export function requireSameBase(
   record: AdapterRecord,
   found: Fingerprint,
@@ -111,7 +116,7 @@ export function requireSameBase(
     ["weights", "have", base.weights, "those of", found.weights],
     ["tokenizer", "has", base.tokenizer, "that of", found.tokenizer],
   ] as const) {
-    if (expected === actual) continue;
+    if (expected === actual || (what === "weights" && sameOrigin(base, found))) continue;
     throw new PeftTrainError(
       "ADAPTER_MISMATCH",
       `${adapter} was trained on ${record.baseModel}, whose ${what} ${verb} SHA-256 ${expected}; ` +
@@ -133,6 +138,11 @@ export function requireSameBase(
   }
 }
 
+function sameOrigin(a: Fingerprint, b: Fingerprint): boolean {
+  const known = [b.weights, b.source];
+  return [a.weights, a.source].some((hash) => hash !== undefined && known.includes(hash));
+}
+
 /** Settings that only one side knows come from another version, and say nothing. */
 function settingsThatDiffer(expected: Settings, found: Settings): string[] {
   return Object.keys(expected)
@@ -142,6 +152,10 @@ function settingsThatDiffer(expected: Settings, found: Settings): string[] {
 
 function isString(value: unknown): value is string {
   return typeof value === "string";
+}
+
+function isOptionalString(value: unknown): value is string | undefined {
+  return value === undefined || typeof value === "string";
 }
 
 function isBoolean(value: unknown): value is boolean {

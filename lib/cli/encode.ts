@@ -1,5 +1,6 @@
 import type { CommandModule } from "yargs";
 import type { OptionName } from "../train/option-table.js";
+import { WEIGHT_OPTIONS } from "../train/weight-options.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const ENCODE_FLAGS = [
@@ -9,6 +10,7 @@ export const ENCODE_FLAGS = [
   "prefix",
   "device",
   "num_threads",
+  ...WEIGHT_OPTIONS,
 ] as const satisfies OptionName[];
 
 export const encodeCommand: CommandModule<object, FlagValues> = {

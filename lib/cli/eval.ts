@@ -1,5 +1,6 @@
 import type { CommandModule } from "yargs";
 import type { OptionName } from "../train/option-table.js";
+import { WEIGHT_OPTIONS } from "../train/weight-options.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const EVAL_FLAGS = [
@@ -16,6 +17,7 @@ export const EVAL_FLAGS = [
   "per_device_eval_batch_size",
   "device",
   "num_threads",
+  ...WEIGHT_OPTIONS,
 ] as const satisfies OptionName[];
 
 export const evalCommand: CommandModule<object, FlagValues> = {

@@ -1,7 +1,9 @@
 import type { Argv, Options } from "yargs";
 import { PeftTrainError } from "../errors.js";
+import type { StorageRequest } from "../model/storage.js";
 import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
-import { parseOption } from "../train/options.js";
+import { flagLabel, parseOption } from "../train/options.js";
+import { storageRequest, type WeightOptionValues } from "../train/weight-options.js";
 
 /** Parsed flags as yargs leaves them: text, true or false. */
 export type FlagValues = Record<string, unknown>;
@@ -22,13 +24,15 @@ export function flagOf(name: OptionName, changes: Options = {}): Options {
   const choices =
     definition.type === "string" && definition.choices ? ` (${definition.choices.join(", ")})` : "";
   const required = definition.type === "string" && definition.required ? " [required]" : "";
+  const alias = definition.alias === undefined ? "" : `; also --${definition.alias}`;
   const fallback = definition.default;
   return {
     ...(definition.type === "boolean" ? { type: "boolean" } : {}),
     // As Python's argparse takes them: every word up to the next flag.
     ...(definition.type === "targets" ? { array: true } : {}),
+    ...(definition.alias === undefined ? {} : { alias: definition.alias }),
     group: `${definition.group}:`,
-    describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + choices + required,
+    describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + alias + choices + required,
     ...(fallback === null || fallback === false ? {} : { defaultDescription: shown(fallback) }),
     ...changes,
   };
@@ -48,6 +52,11 @@ export function readFlags<N extends OptionName>(args: FlagValues, names: readonl
     values[name] = value === undefined ? undefined : parseOption(name, value);
   }
   return values;
+}
+
+/** What flags ask of the frozen weights. @throws USAGE where they contradict each other. */
+export function flagRequest(values: WeightOptionValues): StorageRequest {
+  return storageRequest(values, flagLabel);
 }
 
 /** What was typed for a flag: yargs gives `true` for one without the value that it needs, and several words as an array. */

@@ -5,7 +5,7 @@ import { PeftTrainError } from "../errors.js";
 import type { Pooling } from "../native/types.js";
 import { ENCODE_FLAGS } from "./encode.js";
 import { prepareEngine } from "./engine.js";
-import { type FlagValues, readFlags, requireFlags, textFlag } from "./flags.js";
+import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { ItemProgress } from "./item-progress.js";
 import { count, duration } from "./terminal.js";
@@ -24,6 +24,7 @@ export async function runEncode(args: FlagValues): Promise<void> {
   const [input, output] = [textFlag(args, "input") as string, textFlag(args, "output") as string];
   const column = textFlag(args, "column");
   const device = (flags.device as string | undefined) ?? "cpu";
+  const request = flagRequest(flags);
   const quiet = args.json === true || args.quiet === true;
   if (!/\.(npy|jsonl)$/i.test(output)) {
     throw new PeftTrainError("USAGE", `--output=${output}: expected a name that ends in .npy or .jsonl`);
@@ -32,7 +33,7 @@ export async function runEncode(args: FlagValues): Promise<void> {
   using interrupt = new Interrupt(() => {
     if (!quiet) process.stderr.write("stopping\n");
   });
-  await using encoder = await Encoder.load(flags.model_name_or_path as string, {
+  await using encoder = await Encoder.loadAs(flags.model_name_or_path as string, request, {
     adapter: textFlag(args, "adapter"),
     device,
     threads: flags.num_threads as number | undefined,

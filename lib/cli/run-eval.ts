@@ -6,7 +6,7 @@ import { jsonLine } from "../train/json-line.js";
 import { ByteProgress } from "./byte-progress.js";
 import { prepareEngine } from "./engine.js";
 import { EVAL_FLAGS } from "./eval.js";
-import { type FlagValues, readFlags, requireFlags, textFlag } from "./flags.js";
+import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { ItemProgress } from "./item-progress.js";
 import { count, duration, metric, table } from "./terminal.js";
@@ -23,9 +23,10 @@ export async function runEval(args: FlagValues): Promise<void> {
   const file = flags.dataset_name as string;
   const device = (flags.device as string | undefined) ?? "cpu";
   const adapter = textFlag(args, "adapter");
+  const request = flagRequest(flags);
   const stop = new AbortController();
   using interrupt = new Interrupt(() => stop.abort());
-  await using encoder = await Encoder.load(model, {
+  await using encoder = await Encoder.loadAs(model, request, {
     adapter,
     device,
     threads: flags.num_threads as number | undefined,

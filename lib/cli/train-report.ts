@@ -1,7 +1,8 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
-import type { EvaluatedEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
-import type { ResolvedTrainOptions } from "../train/options.js";
+import { describeStorage } from "../model/storage.js";
+import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
+import { type ResolvedTrainOptions, weightOptions } from "../train/options.js";
 import { shellQuote } from "./arguments.js";
 import { ByteProgress } from "./byte-progress.js";
 import { ItemProgress } from "./item-progress.js";
@@ -43,6 +44,9 @@ export class TrainReport implements Report {
         break;
       case "started":
         this.start(event);
+        break;
+      case "memory":
+        if (isInformative(event)) this.print(memoryTable(event));
         break;
       case "evaluating":
         this.evaluate(event.done, event.total);
@@ -159,6 +163,33 @@ export function trainableParameters(trainable: number, all: number): string {
   return `trainable params: ${count(trainable)} || all params: ${count(all)} || trainable%: ${percentage}`;
 }
 
+/** From here on memory is worth a look where nothing was asked of it. */
+const MUCH_MEMORY = 512 * 1024 * 1024;
+
+function isInformative({ storage, peak }: MemoryEvent): boolean {
+  return storage !== null || peak >= MUCH_MEMORY;
+}
+
+/** What the run takes at its peak; with another storage than float32, what that would have taken too. */
+function memoryTable({ storage, plan, peak, float32Peak }: MemoryEvent): string {
+  const frozen = plan.linear + plan.embeddings + plan.other;
+  const rows: [string, number, number][] = [
+    ["base model, frozen", frozen, plan.float32Weights],
+    ["  of it embeddings", plan.embeddings, Number.NaN],
+    ["adapter and its gradient", plan.adapter, plan.adapter],
+    ["Adam's moments", plan.optimizer, plan.optimizer],
+    ["activations", plan.activations, plan.activations],
+    [bold("peak, beside libtorch"), peak, float32Peak],
+  ];
+  const shown = rows.map(([what, bytes, float32]) => [
+    what,
+    size(bytes),
+    ...(storage === null ? [] : [Number.isNaN(float32) ? "" : size(float32)]),
+  ]);
+  const head = ["Memory", describeStorage(storage ?? undefined), ...(storage === null ? [] : ["float32"])];
+  return table(head, shown, { right: [1, 2] });
+}
+
 function evaluationTable({ evaluations }: TrainResult): string {
   return table(
     ["After epoch", "ROC AUC", "Average precision", "Accuracy", "F1", "Loss"],
@@ -191,10 +222,17 @@ export function nextSteps(commands: readonly string[]): string {
   return ["Next:", ...commands.map((command) => `  ${command}`)].join("\n");
 }
 
+/** Those that were given, so that what follows computes with the weights that the adapter was trained on. */
+function weightFlags(options: ResolvedTrainOptions): string[] {
+  return Object.entries(weightOptions(options))
+    .filter(([, value]) => value !== null && value !== false)
+    .map(([name, value]) => (value === true ? `--${name}` : `--${name}=${String(value)}`));
+}
+
 /** What to try with a fresh adapter. */
 export function nextCommands(options: ResolvedTrainOptions, { outputDir }: TrainResult): string[] {
   const adapter = shellQuote(shortPath(outputDir));
-  const model = shellQuote(options.modelNameOrPath);
+  const model = [shellQuote(options.modelNameOrPath), ...weightFlags(options)].join(" ");
   const evaluated = options.evalDatasetName ?? options.datasetName;
   return [
     `npx peft-train eval --model_name_or_path=${model} --adapter=${adapter} --dataset_name=${shellQuote(evaluated)}`,

@@ -1,6 +1,6 @@
 import { PeftTrainError } from "../errors.js";
 import type { ModelShape } from "../native/types.js";
-import { isObject, type JsonObject } from "./json-file.js";
+import type { JsonObject } from "./json-file.js";
 
 export const SUPPORTED_MODELS =
   'Supported are BERT encoders ("model_type": "bert") with absolute positions and erf GELU, such as ' +
@@ -62,12 +62,6 @@ function requireBert(config: JsonObject, file: string): void {
         { hint: SUPPORTED_MODELS },
       );
     }
-  }
-  if (isObject(config.quantization_config)) {
-    const method = String(config.quantization_config.quant_method ?? "unknown");
-    throw new PeftTrainError("MODEL_UNSUPPORTED", `${file}: the weights are quantised (${method})`, {
-      hint: "Give the folder of the model before quantisation.",
-    });
   }
 }
 

@@ -4,6 +4,7 @@ import path from "node:path";
 import { fileError } from "../data/file-error.js";
 import { readTokenizerFiles } from "../data/tokenizer-files.js";
 import type { ModelFolder } from "./folder.js";
+import { sourceWeights } from "./quantized-from.js";
 
 /** Settings of a file by their names there. */
 export type Settings = Readonly<Record<string, number | boolean | null>>;
@@ -13,6 +14,8 @@ export interface Fingerprint {
   /** SHA-256 of model.safetensors and of tokenizer.json as they are on the disk, in hexadecimal. */
   weights: string;
   tokenizer: string;
+  /** SHA-256 of the model.safetensors that these weights were quantised from, where `quantize` says so. */
+  source: string | undefined;
   /** What config.json comes to, but for dropout; undefined in a record that does not say. */
   config: Settings | undefined;
   /** What tokenizer_config.json comes to; undefined likewise. */
@@ -22,8 +25,8 @@ export interface Fingerprint {
 /** @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, MODEL_UNSUPPORTED */
 export async function fingerprint(model: ModelFolder): Promise<Fingerprint> {
   const [weights, tokenizer, { normalization }] = await Promise.all([
-    sha256(model.weightsPath),
-    sha256(path.join(model.path, "tokenizer.json")),
+    hashOf(model.weightsPath),
+    hashOf(path.join(model.path, "tokenizer.json")),
     readTokenizerFiles(model.path),
   ]);
   const { shape } = model;
@@ -37,16 +40,25 @@ export async function fingerprint(model: ModelFolder): Promise<Fingerprint> {
     type_vocab_size: shape.typeVocabSize,
     vocab_size: shape.vocabSize,
   };
-  return { weights, tokenizer, config, tokenizerConfig: { ...normalization } };
+  const source = model.quantized === undefined ? undefined : await sourceWeights(model.path, weights);
+  return { weights, tokenizer, source, config, tokenizerConfig: { ...normalization } };
 }
 
-async function sha256(file: string): Promise<string> {
+async function hashOf(file: string): Promise<string> {
+  return (await sha256(file)).hash;
+}
+
+/** SHA-256 of a file in hexadecimal, and its size. */
+export async function sha256(file: string): Promise<{ hash: string; bytes: number }> {
   const hash = createHash("sha256");
+  let bytes = 0;
   try {
-    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 }))
+    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
       hash.update(chunk as Buffer);
+      bytes += (chunk as Buffer).length;
+    }
   } catch (cause) {
     throw fileError(file, cause);
   }
-  return hash.digest("hex");
+  return { hash: hash.digest("hex"), bytes };
 }

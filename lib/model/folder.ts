@@ -2,10 +2,11 @@ import { access, readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { fileError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
-import type { ModelShape, Pooling } from "../native/types.js";
+import type { ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { parseModelConfig } from "./config.js";
 import { readJsonObject } from "./json-file.js";
 import { readSentenceModules } from "./pooling.js";
+import { parseQuantizationConfig, readQuantization } from "./quantization.js";
 import { readSafetensorsHeader, type TensorHeader } from "./safetensors-header.js";
 
 /** A model folder in Hugging Face layout, checked but not loaded. */
@@ -19,6 +20,8 @@ export interface ModelFolder {
   pooling: Pooling;
   /** Whether the weights hold pooler.dense, which target patterns may then match. */
   hasPooler: boolean;
+  /** How the file holds its linear layers where it is quantised; undefined for plain numbers. */
+  quantized: WeightStorage | undefined;
 }
 
 /**
@@ -35,6 +38,7 @@ export async function openModelFolder(name: string): Promise<ModelFolder> {
   const config = await readJsonObject(configPath);
   if (config === undefined) throw await missingConfig(folder);
   const shape = parseModelConfig(config, configPath);
+  const quantization = parseQuantizationConfig(config, configPath);
   const weightsPath = path.join(folder, "model.safetensors");
   const names = await readdir(folder);
   if (!names.includes("model.safetensors")) throw missingWeights(folder, names);
@@ -48,6 +52,7 @@ export async function openModelFolder(name: string): Promise<ModelFolder> {
     shape,
     pooling: modules.pooling,
     hasPooler: withPrefixes("pooler.dense.weight").some((key) => tensors.has(key)),
+    quantized: await readQuantization(quantization, configPath, tensors, weightsPath),
   };
 }
 

@@ -3,7 +3,7 @@ import type { NativeEncoder } from "../native/types.js";
 import { VERSION } from "../version.js";
 import type { EvalMetrics } from "./evaluate.js";
 import { snakeCaseKeys } from "./json-line.js";
-import type { ResolvedTrainOptions } from "./options.js";
+import { byFlag, type ResolvedTrainOptions } from "./options.js";
 import type { Plan, TrainData } from "./preparation.js";
 
 /** Where a run stands when it saves. */
@@ -42,7 +42,8 @@ export function adapterContent(
       step: state.step,
       epoch: state.epoch,
       training: {
-        options: snakeCaseKeys(withoutPlaces(options)),
+        options: withoutPlaces(options),
+        base_held_as: snakeCaseKeys(plan.storage ?? { format: "float32" }),
         train_pairs: data.training.count,
         train_sha256: data.training.sha256,
         eval_pairs: data.evaluation?.count ?? 0,
@@ -56,6 +57,6 @@ export function adapterContent(
 
 /** Options without those that say where, so that a run into another folder writes the same bytes. */
 function withoutPlaces(options: ResolvedTrainOptions): object {
-  const { outputDir: _, overwriteOutputDir: __, ...rest } = options;
+  const { output_dir: _, overwrite_output_dir: __, ...rest } = byFlag(options);
   return rest;
 }

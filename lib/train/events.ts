@@ -1,3 +1,4 @@
+import type { MemoryPlan, WeightStorage } from "../native/types.js";
 import type { EvalMetrics } from "./evaluate.js";
 
 /** What a training run tells while it goes on, in the order in which it happens. */
@@ -6,6 +7,7 @@ export type TrainEvent =
   /** Reading and tokenising a file of pairs. `bytesTotal` is 0 where it cannot be known. */
   | { event: "reading"; path: string; bytesRead: number; bytesTotal: number }
   | StartedEvent
+  | MemoryEvent
   | { event: "evaluating"; done: number; total: number }
   | EvaluatedEvent
   | StepEvent
@@ -30,6 +32,17 @@ export interface StartedEvent {
   allParameters: number;
   /** Modules that LoRA wraps. */
   adaptedModules: number;
+}
+
+/** What the run will take at its peak, in bytes, beside libtorch itself: told before the first step. */
+export interface MemoryEvent {
+  event: "memory";
+  /** How the frozen weights are held; null for float32. */
+  storage: WeightStorage | null;
+  /** The parts; `peak` is their sum, `float32Peak` the same with the frozen weights in float32. */
+  plan: MemoryPlan;
+  peak: number;
+  float32Peak: number;
 }
 
 export interface EvaluatedEvent {

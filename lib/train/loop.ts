@@ -5,7 +5,7 @@ import { PeftTrainError } from "../errors.js";
 import type { NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
 import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
-import type { StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
+import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
 import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
@@ -57,6 +57,7 @@ export class TrainLoop {
     await native.createAdapter(plan.spec, plan.options.seed);
     const started = this.startedEvent();
     await this.tellAndLog(started);
+    await this.tellAndLog(this.memoryEvent());
     await this.evaluate();
     while (this.step < this.totalSteps && !stopped()) {
       await this.trainEpoch();
@@ -234,6 +235,20 @@ export class TrainLoop {
       trainableParameters,
       allParameters: baseParameters + trainableParameters,
       adaptedModules: plan.spec.modules.length,
+    };
+  }
+
+  private memoryEvent(): MemoryEvent {
+    const { plan, native } = this.parts;
+    const memory = native.memory(MICRO_BATCH_TOKENS, true);
+    const frozen = memory.linear + memory.embeddings + memory.other;
+    const trained = memory.adapter + memory.optimizer + memory.activations;
+    return {
+      event: "memory",
+      storage: plan.storage ?? null,
+      plan: memory,
+      peak: frozen + trained,
+      float32Peak: memory.float32Weights + trained,
     };
   }
 

@@ -3,6 +3,8 @@ import { SCHEDULES } from "./schedule.js";
 interface Described {
   group: OptionGroup;
   doc: string;
+  /** Another name that scripts use for the flag. */
+  alias?: string;
 }
 
 /** One training option: its type, default and range. A `null` default means "not given". */
@@ -24,12 +26,13 @@ export type OptionDefinition = Described &
         max: number;
         above?: true;
         below?: true;
+        powerOfTwo?: true;
       }
     | { type: "targets"; default: readonly string[] }
     | { type: "checkpoints"; default: null }
   );
 
-export const OPTION_GROUPS = ["Model", "Data", "LoRA", "Training", "Output", "Machine"] as const;
+export const OPTION_GROUPS = ["Model", "Weights", "Data", "LoRA", "Training", "Output", "Machine"] as const;
 export type OptionGroup = (typeof OPTION_GROUPS)[number];
 
 const MOST = 2 ** 31 - 1;
@@ -71,6 +74,64 @@ export const TRAIN_OPTIONS = {
     max: 1,
     below: true,
     doc: "dropout of hidden states and attention while training; default: the model's config.json",
+  },
+  load_in_4bit: {
+    group: "Weights",
+    type: "boolean",
+    default: false,
+    doc: "hold the base model's frozen matrices in 4 bits a weight (QLoRA)",
+  },
+  bnb_4bit_quant_type: {
+    group: "Weights",
+    type: "string",
+    default: null,
+    choices: ["nf4", "fp4"],
+    doc: "code book of the 4 bits; default: nf4",
+  },
+  bnb_4bit_use_double_quant: {
+    group: "Weights",
+    type: "boolean",
+    default: false,
+    doc: "hold the scales of the blocks in 8 bits too",
+  },
+  quant_block_size: {
+    group: "Weights",
+    type: "integer",
+    default: null,
+    min: 32,
+    max: 4096,
+    powerOfTwo: true,
+    doc: "weights that share one scale in 4 bits; default: 64",
+  },
+  outlier_fraction: {
+    group: "Weights",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 0.1,
+    doc: "part of the weights kept in float16 beside the 4-bit codes: those whose rounding costs most; default: 0",
+  },
+  load_in_8bit: {
+    group: "Weights",
+    type: "boolean",
+    default: false,
+    doc: "hold the base model's frozen matrices in 8 bits a weight (LLM.int8)",
+  },
+  outlier_threshold: {
+    group: "Weights",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 1e9,
+    doc: "8 bits: what goes into a matrix at this magnitude or more is multiplied in float16; 0: nothing; default: 6",
+  },
+  torch_dtype: {
+    group: "Weights",
+    type: "string",
+    default: null,
+    choices: ["float32", "float16", "bfloat16"],
+    alias: "dtype",
+    doc: "how frozen matrices are held that are not quantised; default: float32",
   },
   dataset_name: {
     group: "Data",
@@ -331,13 +392,12 @@ export type OptionName = keyof typeof TRAIN_OPTIONS;
  */
 export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; off: readonly string[] }> = {
   bf16: { type: "boolean", off: ["false"] },
+  bnb_4bit_compute_dtype: { type: "string", off: ["float32"] },
   fp16: { type: "boolean", off: ["false"] },
   gradient_checkpointing: { type: "boolean", off: ["false"] },
   hub_model_id: { type: "string", off: [] },
   hub_private_repo: { type: "boolean", off: ["false"] },
   hub_token: { type: "string", off: [] },
-  load_in_4bit: { type: "boolean", off: ["false"] },
-  load_in_8bit: { type: "boolean", off: ["false"] },
   push_to_hub: { type: "boolean", off: ["false"] },
   report_to: { type: "string", off: ["none"] },
   resume_from_checkpoint: { type: "string", off: [] },

@@ -3,6 +3,7 @@ import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { parseTargetText } from "./target-text.js";
+import { storageRequest, WEIGHT_OPTIONS, type WeightOptionValues } from "./weight-options.js";
 
 type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<Camel<Tail>>}`
@@ -97,6 +98,18 @@ export function loraConfig(options: ResolvedTrainOptions): LoraConfig {
   };
 }
 
+/** Every option by its flag. */
+export function byFlag(options: ResolvedTrainOptions): Record<OptionName, unknown> {
+  const values: Record<string, unknown> = { ...options };
+  return Object.fromEntries(NAMES.map((name) => [name, values[camelCase(name)]])) as never;
+}
+
+/** Those that say how frozen weights are held. */
+export function weightOptions(options: ResolvedTrainOptions): WeightOptionValues {
+  const values = byFlag(options);
+  return Object.fromEntries(WEIGHT_OPTIONS.map((name) => [name, values[name]]));
+}
+
 /** Reads one value, which may be text. */
 export function parseOption(name: OptionName, value: unknown, label = flagLabel): unknown {
   const definition: OptionDefinition = TRAIN_OPTIONS[name];
@@ -125,6 +138,7 @@ function parseValue(definition: OptionDefinition, value: unknown): unknown {
       if (number === undefined || (definition.type === "integer" && !Number.isInteger(number)))
         return undefined;
       if (definition.above ? number <= definition.min : number < definition.min) return undefined;
+      if (definition.powerOfTwo && !Number.isInteger(Math.log2(number))) return undefined;
       return (definition.below ? number >= definition.max : number > definition.max) ? undefined : number;
     }
     case "targets":
@@ -160,6 +174,7 @@ function allowed(definition: OptionDefinition): string {
       return "true or false";
     case "integer":
     case "number": {
+      if (definition.powerOfTwo) return `a power of two from ${definition.min} to ${definition.max}`;
       const kind = definition.type === "integer" ? "a whole number" : "a number";
       const from = definition.above ? `above ${definition.min}` : `of at least ${definition.min}`;
       return `${kind} ${from} and ${definition.below ? "below" : "at most"} ${definition.max}`;
@@ -200,6 +215,7 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
       { hint: `Leave it out: a LoRA adapter is trained.` },
     );
   }
+  storageRequest(weightOptions(options), label);
   if (options.evalDatasetName !== null && options.evalFraction !== null) {
     throw new PeftTrainError(
       "USAGE",

@@ -5,12 +5,14 @@ import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
 import { PeftTrainError } from "../errors.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
+import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
-import type { AdapterSpec, ModelShape, Pooling } from "../native/types.js";
+import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { requireBothClasses } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
-import { loraConfig, type ResolvedTrainOptions } from "./options.js";
+import { flagLabel, loraConfig, type ResolvedTrainOptions, weightOptions } from "./options.js";
 import { countShared } from "./overlap.js";
+import { storageRequest } from "./weight-options.js";
 
 /** A run whose options fit its model: everything that can be said without reading weights or data. */
 export interface Plan {
@@ -19,6 +21,8 @@ export interface Plan {
   /** The model's, with --dropout in place of its rates. */
   shape: ModelShape;
   pooling: Pooling;
+  /** How the frozen weights are held; undefined for float32. */
+  storage: WeightStorage | undefined;
   /** Tokens of a text, [CLS] and [SEP] counted. */
   maxLength: number;
   lora: LoraConfig;
@@ -51,6 +55,7 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
       { hint: "Ranks of 4 to 64 are usual." },
     );
   }
+  const storage = chooseStorage(storageRequest(weightOptions(options), flagLabel), model);
   const lora = loraConfig(options);
   const spec = resolveOwnTargets(lora, model);
   if (spec.modules.every(({ name }) => name === "pooler.dense")) {
@@ -67,6 +72,7 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
     shape:
       dropout === null ? model.shape : { ...model.shape, hiddenDropout: dropout, attentionDropout: dropout },
     pooling: options.pooling ?? model.pooling,
+    storage,
     maxLength,
     lora,
     spec,

@@ -80,6 +80,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       pooling: plan.pooling,
       device: options.device,
       threads: options.numThreads,
+      ...(plan.storage && { storage: plan.storage }),
     });
     try {
       const loop = new TrainLoop({ plan, data, native, output, tell, stopped: () => this.stopping });

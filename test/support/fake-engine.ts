@@ -1,10 +1,12 @@
-import { writeFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import type {
   AdapterSpec,
   NativeEncoder,
   NativeEngine,
   OpenOptions,
   PairBatch,
+  QuantizeOptions,
+  QuantizeReport,
   StepOptions,
   StepResult,
   TokenBatch,
@@ -19,6 +21,7 @@ export class FakeEngine implements NativeEngine {
   readonly steps: { batch: PairBatch; options: StepOptions }[] = [];
   readonly encoded: { batch: TokenBatch; adapter: boolean }[] = [];
   opened: OpenOptions | undefined;
+  readonly quantized: QuantizeOptions[] = [];
   spec: AdapterSpec | undefined;
   seed: number | undefined;
   closed = 0;
@@ -32,6 +35,25 @@ export class FakeEngine implements NativeEngine {
   async open(options: OpenOptions): Promise<NativeEncoder> {
     this.opened = options;
     return new FakeEncoder(this, options.shape.hiddenSize);
+  }
+
+  /** Writes the source as it is. */
+  async quantize(
+    options: QuantizeOptions,
+    onProgress?: (done: number, total: number) => void,
+  ): Promise<QuantizeReport> {
+    this.quantized.push(options);
+    copyFileSync(options.weightsPath, options.output);
+    for (const done of [1, 2]) onProgress?.(done, 2);
+    return {
+      tensors: 2,
+      parameters: 1000,
+      sourceBytes: 4000,
+      bytes: 563,
+      outliers: 0,
+      meanSquaredError: 1e-6,
+      relativeError: 0.0931,
+    };
   }
 }
 
@@ -52,6 +74,18 @@ class FakeEncoder implements NativeEncoder {
       baseParameters: 33_360_000,
       trainableParameters: trainable,
       frozenBytes: 1,
+    };
+  }
+
+  memory(microBatchTokens: number, training: boolean) {
+    return {
+      linear: 600,
+      embeddings: 200,
+      other: 10,
+      adapter: 40,
+      optimizer: 80,
+      activations: training ? 100 * microBatchTokens : microBatchTokens,
+      float32Weights: 5000,
     };
   }
 

@@ -5,7 +5,12 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { formatAdapterConfig } from "../../../lib/adapter/config.js";
 import { openAdapterFolder, stageAdapter } from "../../../lib/adapter/folder.js";
 import { DEFAULT_LORA } from "../../../lib/adapter/lora-config.js";
-import { type AdapterRecord, formatRecord, readRecord } from "../../../lib/adapter/record.js";
+import {
+  type AdapterRecord,
+  formatRecord,
+  readRecord,
+  requireSameBase,
+} from "../../../lib/adapter/record.js";
 import { resolveTargets } from "../../../lib/adapter/targets.js";
 import { fingerprint } from "../../../lib/model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../../../lib/model/folder.js";
@@ -72,6 +77,25 @@ describe("an adapter folder of ours", () => {
     expect(adapter.spec).toEqual(resolveTargets(DEFAULT_LORA, model));
     expect(adapter.record).toEqual({ ...record, training: {} });
     expect(adapter.warnings).toEqual([]);
+  });
+
+  it("opens on what its base was quantised to, and the other way round", async () => {
+    const { base } = record;
+    const quantised = { ...base, weights: "1".repeat(64), source: base.weights };
+    const elsewhere = { ...base, weights: "2".repeat(64), source: base.weights };
+    for (const [trained, found] of [
+      [base, quantised],
+      [quantised, base],
+      [quantised, elsewhere],
+    ] as const) {
+      expect(() => requireSameBase({ ...record, base: trained }, found, "a", "m")).not.toThrow();
+    }
+    const stranger = { ...quantised, source: "3".repeat(64) };
+    for (const trained of [base, quantised, { ...base, weights: "4".repeat(64), source: undefined }]) {
+      expect(() =>
+        requireSameBase({ ...record, base: trained }, { ...stranger, weights: "5" }, "a", "m"),
+      ).toThrow(expect.objectContaining({ code: "ADAPTER_MISMATCH" }));
+    }
   });
 
   it("does not open on another base: both hashes are named", async () => {

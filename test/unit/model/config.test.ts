@@ -40,7 +40,6 @@ describe("config.json", () => {
     [{ position_embedding_type: "relative_key" }, "position_embedding_type"],
     [{ is_decoder: true }, "is_decoder"],
     [{ add_cross_attention: true }, "add_cross_attention"],
-    [{ quantization_config: { quant_method: "bitsandbytes" } }, "bitsandbytes"],
   ] as const) {
     it(`is refused as unsupported with ${JSON.stringify(changes)}`, () => {
       expect(() => parse(changes)).toThrow(

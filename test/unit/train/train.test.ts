@@ -121,6 +121,41 @@ describe("a run", () => {
     }
   });
 
+  it("holds the base model as the options say, and tells what the run will take", async () => {
+    const engine = new FakeEngine();
+    const given = options({ loadIn4bit: true, bnb4bitUseDoubleQuant: true, numTrainEpochs: 1 });
+    const events = await collect(train(given, { engine: () => engine }));
+    const storage = {
+      format: "nf4",
+      blockSize: 64,
+      doubleQuant: true,
+      outlierFraction: 0,
+      outlierThreshold: 6,
+    };
+    expect(engine.opened?.storage).toEqual(storage);
+    const [memory] = ofKind(events, "memory");
+    expect(memory).toMatchObject({ storage, peak: 810 + 120 + 102_400, float32Peak: 5000 + 120 + 102_400 });
+    expect(events.findIndex(({ event }) => event === "memory")).toBeLessThan(
+      events.findIndex(({ event }) => event === "evaluating"),
+    );
+    const written = (name: string) => readFileSync(join(given.outputDir, name), "utf8");
+    expect(written("train_log.jsonl")).toMatch(/^\{"event":"memory",.*"float32_peak":107520\}$/m);
+    expect(JSON.parse(written("peft_train.json")).training).toMatchObject({
+      base_held_as: { format: "nf4", block_size: 64, double_quant: true },
+      options: { load_in_4bit: true, bnb_4bit_use_double_quant: true, quant_block_size: null },
+    });
+  });
+
+  it("leaves weights in float32 unless it is asked", async () => {
+    const engine = new FakeEngine();
+    const given = options({ numTrainEpochs: 1 });
+    const events = await collect(train(given, { engine: () => engine }));
+    expect(engine.opened).not.toHaveProperty("storage");
+    expect(ofKind(events, "memory")[0]?.storage).toBeNull();
+    const record = JSON.parse(readFileSync(join(given.outputDir, "peft_train.json"), "utf8"));
+    expect(record.training.base_held_as).toEqual({ format: "float32" });
+  });
+
   it("gives one step all pairs of the batches that it accumulates", async () => {
     const engine = new FakeEngine();
     await train(options({ gradientAccumulationSteps: 3, numTrainEpochs: 1 }), { engine: () => engine })

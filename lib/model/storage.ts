@@ -1,0 +1,90 @@
+import { PeftTrainError } from "../errors.js";
+import type { WeightFormat, WeightStorage } from "../native/types.js";
+import type { ModelFolder } from "./folder.js";
+import { OUTLIER_THRESHOLD } from "./quantization.js";
+
+/** What somebody asks of the frozen weights. What is undefined was not said. */
+export interface StorageRequest {
+  /** `4bit` leaves the code book open: NF4, or the one that the file has. */
+  format: WeightFormat | "4bit" | undefined;
+  blockSize: number | undefined;
+  doubleQuant: boolean | undefined;
+  outlierFraction: number | undefined;
+  outlierThreshold: number | undefined;
+  /** How each is called where it was said: `--quant_block_size`. */
+  labels: Readonly<Record<keyof WeightStorage, string>>;
+}
+
+const FIELDS = ["blockSize", "doubleQuant", "outlierFraction", "outlierThreshold"] as const;
+
+/**
+ * How the weights of a model are to be held; undefined leaves them as the file has them, in float32.
+ * @throws ALREADY_QUANTIZED where the file holds them otherwise than was asked, USAGE.
+ */
+export function chooseStorage(request: StorageRequest, model: ModelFolder): WeightStorage | undefined {
+  const { format, labels } = request;
+  if (model.quantized !== undefined) return keepStorage(request, model.name, model.quantized);
+  if (request.outlierThreshold !== undefined && format !== "int8") {
+    throw new PeftTrainError(
+      "USAGE",
+      `${labels.outlierThreshold} is for 8-bit weights, and those of ${model.name} are not`,
+      { hint: "Hold them in 8 bits, or leave it out." },
+    );
+  }
+  return format === undefined || format === "float32" ? undefined : wholeStorage(request, format);
+}
+
+/** A storage of `format` with the defaults for what was not said. */
+export function wholeStorage(request: StorageRequest, format: WeightFormat | "4bit"): WeightStorage {
+  return {
+    format: format === "4bit" ? "nf4" : format,
+    blockSize: request.blockSize ?? 64,
+    doubleQuant: request.doubleQuant ?? false,
+    outlierFraction: request.outlierFraction ?? 0,
+    outlierThreshold: request.outlierThreshold ?? OUTLIER_THRESHOLD,
+  };
+}
+
+/** The threshold alone is no property of the file. */
+function keepStorage(request: StorageRequest, model: string, held: WeightStorage): WeightStorage {
+  const { format, labels } = request;
+  const same = format === "4bit" ? held.format !== "int8" : format === undefined || format === held.format;
+  if (!same) throw disagrees(model, held, labels.format);
+  for (const field of FIELDS) {
+    const asked = request[field];
+    if (asked === undefined || (field === "outlierThreshold" && held.format === "int8")) continue;
+    if (!agrees(asked, held[field])) throw disagrees(model, held, labels[field]);
+  }
+  return { ...held, outlierThreshold: request.outlierThreshold ?? held.outlierThreshold };
+}
+
+/** A fraction is rounded to whole weights of every matrix. */
+function agrees(asked: number | boolean, held: number | boolean): boolean {
+  if (typeof asked === "boolean" || typeof held === "boolean") return asked === held;
+  return Math.abs(asked - held) <= 0.01 * held;
+}
+
+function disagrees(model: string, held: WeightStorage, label: string): PeftTrainError {
+  return new PeftTrainError(
+    "ALREADY_QUANTIZED",
+    `${label}: the weights of ${model} are quantised already, as ${describeStorage(held)}`,
+    { hint: "Leave the flag out, or give the folder of the model before quantisation." },
+  );
+}
+
+/** nf4, blocks of 64, 8-bit scales, 0.5 % kept in float16 */
+export function describeStorage(storage: WeightStorage | undefined): string {
+  if (storage === undefined) return "float32";
+  const { format, blockSize, doubleQuant, outlierFraction, outlierThreshold } = storage;
+  const parts: string[] = [format];
+  if (format === "nf4" || format === "fp4") {
+    parts.push(`blocks of ${blockSize}`);
+    if (doubleQuant) parts.push("8-bit scales");
+    if (outlierFraction > 0)
+      parts.push(`${Number((100 * outlierFraction).toPrecision(3))} % kept in float16`);
+  }
+  if (format === "int8") {
+    parts.push(outlierThreshold > 0 ? `outliers from ${outlierThreshold} apart` : "no outliers apart");
+  }
+  return parts.join(", ");
+}
