@@ -1,11 +1,20 @@
 export { Encoder, type EncodeTextsOptions, type EvaluateFileOptions, type LoadOptions } from "./encoder.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
-export type { EncoderInfo, Pooling } from "./native/types.js";
+export type {
+  EncoderInfo,
+  MemoryPlan,
+  Pooling,
+  QuantizeReport,
+  WeightFormat,
+  WeightStorage,
+} from "./native/types.js";
+export { type QuantizeModelOptions, type QuantizeResult, quantize } from "./quantize.js";
 export { ensureLibtorch, type InstallOptions, type SetupProgress } from "./setup/install.js";
 export type { EvalMetrics } from "./train/evaluate.js";
 export type {
   EvaluatedEvent,
   LogEvent,
+  MemoryEvent,
   SavedEvent,
   SavedFile,
   StartedEvent,
@@ -14,5 +23,6 @@ export type {
   TrainResult,
 } from "./train/events.js";
 export type { TrainOptions } from "./train/options.js";
+export type { QuantizeSettings } from "./train/quantize-settings.js";
 export { type TrainEnvironment, TrainRun, train } from "./train/train.js";
 export { VERSION } from "./version.js";

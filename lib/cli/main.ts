@@ -8,6 +8,8 @@ import { exitCode, printError } from "./print-error.js";
 
 interface Command {
   describe: string;
+  /** Words that it takes before its flags. */
+  words?: readonly string[];
   load: () => Promise<CommandModule<object, never>>;
 }
 
@@ -28,6 +30,11 @@ const COMMANDS: Record<string, Command> = {
   encode: {
     describe: "Turn texts into vectors, with an adapter or without",
     load: async () => (await import("./encode.js")).encodeCommand as never,
+  },
+  quantize: {
+    describe: "Write a model in 4 or 8 bits a weight, for this package and for Python",
+    words: ["MODEL"],
+    load: async () => (await import("./quantize.js")).quantizeCommand as never,
   },
   prepare: {
     describe: "Cut raw Quora question pairs into train.csv and test.csv, as the article did",
@@ -78,9 +85,11 @@ function flagsBeforeWords(args: readonly string[]): readonly string[] {
 
 async function help(args: readonly string[]): Promise<string> {
   const named = commandOf(args, NAMES);
-  const { describe, load } = COMMANDS[named ?? "train"] as Command;
+  const { describe, words, load } = COMMANDS[named ?? "train"] as Command;
   const usage =
-    named === undefined ? "npx peft-train [command] --flag=value ..." : `npx peft-train ${named} ...`;
+    named === undefined
+      ? "npx peft-train [command] --flag=value ..."
+      : `npx peft-train ${[named, ...(words ?? [])].join(" ")} ...`;
   const commands = named === undefined ? NAMES.map((name) => [name, COMMANDS[name]?.describe ?? ""]) : [];
   return helpText(usage, describe, await load(), Object.fromEntries(commands));
 }

@@ -114,7 +114,7 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number 
 }
 
 /** Makes the rename itself last through a power cut, where folders can be synced. */
-async function syncFolder(folder: string): Promise<void> {
+export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, "r").catch(() => undefined);
   await handle?.sync().catch(() => {});
   await handle?.close();

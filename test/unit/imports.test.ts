@@ -8,7 +8,7 @@ const lib = fileURLToPath(new URL("../../lib", import.meta.url));
 const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["index.ts"],
-  ["train", "encoder.ts", "embed.ts", "model-tokenizer.ts"],
+  ["train", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],
   ["native", "setup"],

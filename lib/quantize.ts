@@ -1,0 +1,134 @@
+import { cp, mkdir, readdir, readFile } from "node:fs/promises";
+import path from "node:path";
+import { writeDurably } from "./adapter/durable.js";
+import { TOKENIZER_FILES } from "./adapter/folder.js";
+import { AtomicFolder } from "./data/atomic-folder.js";
+import { fileError, outputError } from "./data/file-error.js";
+import { PeftTrainError } from "./errors.js";
+import { sha256 } from "./model/fingerprint.js";
+import { type ModelFolder, openModelFolder } from "./model/folder.js";
+import { formatQuantizedConfig } from "./model/quantization.js";
+import { formatOrigin, ORIGIN_FILE } from "./model/quantized-from.js";
+import { describeStorage, type StorageRequest, wholeStorage } from "./model/storage.js";
+import { loadEngine } from "./native/load.js";
+import type { NativeEngine, QuantizeReport, WeightStorage } from "./native/types.js";
+import { snakeCaseKeys } from "./train/json-line.js";
+import { type QuantizeSettings, quantizeRequest } from "./train/quantize-settings.js";
+
+export interface QuantizeModelOptions {
+  /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
+  engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
+  /** Matrices quantised, and in all. */
+  onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Asked before the folder appears. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface QuantizeResult {
+  /** Absolute. */
+  output: string;
+  storage: WeightStorage;
+  /** Of the quantised matrices; sizes in bytes. */
+  report: QuantizeReport;
+  /** model.safetensors before and after. */
+  sourceFileBytes: number;
+  fileBytes: number;
+}
+
+/**
+ * Writes a quantised copy of a model folder, as transformers and bitsandbytes write it: this package and Python read it.
+ * It appears whole or not at all.
+ * @param output A folder that is not there, or empty.
+ * @throws USAGE, ALREADY_QUANTIZED, OUTPUT_EXISTS, OUTPUT_UNWRITABLE, NOT_FINITE (NaN or infinity among the weights),
+ * ABORTED, and as for loading a model.
+ */
+export async function quantize(
+  model: string,
+  output: string,
+  settings: QuantizeSettings["type"] | QuantizeSettings,
+  options: QuantizeModelOptions = {},
+): Promise<QuantizeResult> {
+  return quantizeFolder(model, output, quantizeRequest(settings), options);
+}
+
+/** As `quantize`, for options of the command line. */
+export async function quantizeFolder(
+  model: string,
+  output: string,
+  request: StorageRequest,
+  options: QuantizeModelOptions,
+): Promise<QuantizeResult> {
+  const source = await openModelFolder(model);
+  if (source.quantized !== undefined) {
+    throw new PeftTrainError(
+      "ALREADY_QUANTIZED",
+      `${model} is quantised already, as ${describeStorage(source.quantized)}`,
+      { hint: "Give the folder of the model before quantisation." },
+    );
+  }
+  const storage = wholeStorage(request, request.format ?? "4bit");
+  await using folder = await AtomicFolder.create(output);
+  const inner = path.relative(path.resolve(model), source.path);
+  const target = path.join(folder.draft, inner);
+  await copyDescription(path.resolve(model), source, folder.draft, target);
+  const weights = path.join(target, "model.safetensors");
+  const engine = await (options.engine ?? loadEngine)();
+  const { weightsPath, shape } = source;
+  const report = await engine.quantize({ weightsPath, output: weights, shape, storage }, options.onProgress);
+  await writeConfig(source, storage, target);
+  const [from, to] = [await sha256(weightsPath), await sha256(weights)];
+  await writeDurably(
+    path.join(target, ORIGIN_FILE),
+    formatOrigin(
+      { sourceModel: model, sourceWeights: from.hash, weights: to.hash },
+      { held_as: snakeCaseKeys(storage), ...(snakeCaseKeys(report) as object) },
+    ),
+  );
+  if (options.signal?.aborted) throw new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
+  await folder.commit();
+  return { output: folder.path, storage, report, sourceFileBytes: from.bytes, fileBytes: to.bytes };
+}
+
+const ROOT_FILES = ["modules.json", "config_sentence_transformers.json"];
+const TRANSFORMER_FILES = [...TOKENIZER_FILES, "added_tokens.json", "sentence_bert_config.json"];
+
+/** Everything beside the weights that says how texts become vectors, and what one may do with it. */
+async function copyDescription(
+  root: string,
+  model: ModelFolder,
+  draft: string,
+  target: string,
+): Promise<void> {
+  try {
+    await mkdir(target, { recursive: true });
+    for (const entry of await readdir(root, { withFileTypes: true })) {
+      const isModule =
+        entry.isDirectory() && /^\d+_/.test(entry.name) && path.join(root, entry.name) !== model.path;
+      const isWanted = ROOT_FILES.includes(entry.name) || /^(LICENSE|NOTICE)/i.test(entry.name);
+      if (isModule || (isWanted && entry.isFile())) {
+        await cp(path.join(root, entry.name), path.join(draft, entry.name), { recursive: true });
+      }
+    }
+    const names = await readdir(model.path);
+    for (const name of TRANSFORMER_FILES.filter((file) => names.includes(file))) {
+      await cp(path.join(model.path, name), path.join(target, name));
+    }
+  } catch (cause) {
+    throw outputError(draft, cause);
+  }
+}
+
+async function writeConfig(model: ModelFolder, storage: WeightStorage, target: string): Promise<void> {
+  const file = path.join(model.path, "config.json");
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (cause) {
+    throw fileError(file, cause);
+  }
+  const config = JSON.parse(text.replace(/^\uFEFF/, ""));
+  await writeDurably(
+    path.join(target, "config.json"),
+    formatQuantizedConfig(config, storage, model.hasPooler),
+  );
+}
