@@ -31,7 +31,7 @@ const checks = [
   [
     "clang-format",
     bin("clang-format"),
-    ["--dry-run", "--Werror", ...matching(/^(native|test\/native\/cpp)\/.*\.(cc|cu|h)$/)],
+    ["--dry-run", "--Werror", ...matching(/^(native|test\/native)\/.*\.(cc|cu|h)$/)],
   ],
   [
     "Python compiles",

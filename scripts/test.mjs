@@ -1,4 +1,5 @@
-// npm test: builds what is out of date, runs the C++ tests and then vitest, and ends with the sum of both.
+// npm test: builds what is out of date, runs the C++ tests (the engine's and the CUDA kernels') and then vitest, and
+// ends with the sum of all.
 // With arguments (files, -t) it runs vitest alone, with these.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -13,7 +14,8 @@ build("npm", ["run", "--silent", "build:ts"]);
 build(process.execPath, ["scripts/build-native.mjs", ...(chosen.length === 0 ? ["--tests"] : [])]);
 const counts = [];
 if (chosen.length === 0) {
-  counts.push(engineTests());
+  counts.push(program("engine_tests", "engine"));
+  counts.push(program("kernel_tests", "kernels"));
 } else {
   console.log("Tests were named: the C++ tests are left out.");
 }
@@ -38,18 +40,18 @@ function build(command, args) {
 }
 
 /** The program's last line counts; one that crashed or counted nothing is a failed test. */
-function engineTests() {
-  const program = join(root, "build", "Release", "engine_tests");
-  const { status, signal, stdout, error } = spawnSync(program, {
+function program(name, prefix) {
+  const file = join(root, "build", "Release", name);
+  const { status, signal, stdout, error } = spawnSync(file, {
     cwd: root,
     stdio: ["ignore", "pipe", "inherit"],
   });
   const output = stdout?.toString() ?? "";
   process.stdout.write(output);
-  const line = /^engine: (\d+) passed, (\d+) failed$/m.exec(output);
+  const line = new RegExp(`^${prefix}: (\\d+) passed, (\\d+) failed$`, "m").exec(output);
   const count = { passed: Number(line?.[1] ?? 0), failed: Number(line?.[2] ?? 0), skipped: 0 };
   if (status === 0 && line !== null) return count;
-  console.error(`engine_tests ended with ${error?.message ?? signal ?? `status ${status}`}`);
+  console.error(`${name} ended with ${error?.message ?? signal ?? `status ${status}`}`);
   return { ...count, failed: Math.max(1, count.failed) };
 }
 

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+namespace peft::test {
+
+/// Makes Driver find a libcuda.so.1 whose device runs kernels on the CPU through the shim (fake_libcuda.cc).
+/// For the rest of the process.
+class FakeDriver {
+ public:
+  FakeDriver();
+  int launches() const;
+  /// Contexts that were pushed and not popped.
+  int contexts_pushed() const;
+};
+
+}  // namespace peft::test

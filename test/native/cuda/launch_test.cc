@@ -1,0 +1,196 @@
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "check.h"
+#include "cuda/kernel_args.h"
+#include "cuda/kernel_cache.h"
+#include "cuda/kernel_source.h"
+#include "cuda/nvrtc.h"
+#include "cuda/quant_kernels.h"
+#include "fake_driver.h"
+#include "quant_cases.h"
+#include "shim.h"
+
+// The host side of the CUDA kernels without a GPU: what it launches runs on the CPU through the shim, on CPU
+// tensors.
+
+namespace peft::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// That the named program holds the kernel, at least its name up to the type.
+void check_program(const std::string& program, const std::string& kernel) {
+  for (const cuda::KernelSource& each : cuda::kernel_programs()) {
+    if (program != each.name) continue;
+    const std::string stem = kernel.substr(0, kernel.rfind('_') + 1);
+    check(std::string(each.text).find(stem) != std::string::npos, program + " has no " + kernel);
+    return;
+  }
+  throw std::runtime_error("no kernel file " + program);
+}
+
+class ShimLauncher final : public cuda::Launcher {
+ protected:
+  void run(const char* program, const std::string& kernel, cuda::Grid grid, const void* args,
+           size_t bytes) override {
+    check_program(program, kernel);
+    const shim::Kernel& found = shim::find_kernel(0, kernel);
+    check(bytes == found.args_size, kernel + " is handed another struct");
+    shim::launch(found, {grid.x, grid.y, 1}, cuda::kThreads, args, shim::Order::kWarpGreedy);
+  }
+};
+
+/// Through Driver and a stand-in for libcuda.so.1.
+class FakeDriverLauncher final : public cuda::Launcher {
+ public:
+  explicit FakeDriverLauncher(const cuda::Driver& driver)
+      : driver_(driver), context_(driver.context(0)), module_(driver, context_, "machine code") {}
+
+ protected:
+  void run(const char*, const std::string& kernel, cuda::Grid grid, const void* args, size_t) override {
+    driver_.launch(context_, module_.function(kernel), grid, cuda::kThreads, kStream, args);
+  }
+
+ private:
+  static inline int stream_ = 0;
+  static inline void* const kStream = &stream_;
+
+  const cuda::Driver& driver_;
+  void* context_;
+  cuda::Driver::Module module_;
+};
+
+void run_all(cuda::Launcher& launcher) {
+  for (const cuda::QuantCase& each : cuda::quant_cases(at::kCPU, launcher, false)) {
+    try {
+      each.run();
+    } catch (const std::exception& e) {
+      throw std::runtime_error(each.name + ": " + e.what());
+    }
+  }
+}
+
+struct TemporaryFolder {
+  TemporaryFolder() {
+    std::string name = fs::temp_directory_path() / "peft-train-kernels-XXXXXX";
+    check(::mkdtemp(name.data()) != nullptr, "mkdtemp");
+    path = name;
+  }
+  ~TemporaryFolder() { fs::remove_all(path); }
+  std::string path;
+};
+
+cuda::FourBitWeight some_weight() {
+  cuda::FourBitWeight w;
+  w.rows = 3, w.columns = 43, w.block_size = 64;
+  w.codes = at::zeros({65}, at::kByte);
+  w.table = at::zeros({16});
+  w.absmax = at::zeros({3});
+  return w;
+}
+
+}  // namespace
+
+PEFT_TEST(cuda_kernels_agree_with_the_reference_through_their_host_side) {
+  ShimLauncher launcher;
+  run_all(launcher);
+}
+
+PEFT_TEST(cuda_kernels_agree_with_the_reference_through_the_driver_interface) {
+  if (cuda::SharedLibrary("libcuda.so.1").opened()) return;  // a real driver: npm run test:gpu
+  check_error([] { cuda::Driver(); }, "DEVICE_UNAVAILABLE", "No CUDA driver");
+  const FakeDriver fake;
+  const cuda::Driver driver;
+  check(driver.architecture(0) == 86, "the compute capability of the device");
+  check_error([&] { (void)driver.architecture(5); }, "INTERNAL", "CUDA_ERROR_FAKE");
+  FakeDriverLauncher launcher(driver);
+  run_all(launcher);
+  check(fake.launches() > 0 && fake.contexts_pushed() == 0, "contexts are put back");
+  check_error([&] { cuda::Driver::Module(driver, driver.context(0), ""); }, "OUT_OF_MEMORY",
+              "cuModuleLoadData");
+}
+
+PEFT_TEST(quantised_weights_that_do_not_fit_together_are_refused) {
+  using cuda::check_weight;
+  using Change = std::function<void(cuda::FourBitWeight&)>;
+  check_weight(some_weight());
+  const std::vector<std::pair<const char*, Change>> changes = {
+      {"blocks of 48", [](auto& w) { w.block_size = 48; }},
+      {"blocks of 16", [](auto& w) { w.block_size = 16; }},
+      {"codes has 64", [](auto& w) { w.codes = at::zeros({64}, at::kByte); }},
+      {"codes is Char", [](auto& w) { w.codes = at::zeros({65}, at::kChar); }},
+      {"aligned", [](auto& w) { w.codes = at::zeros({66}, at::kByte).narrow(0, 1, 65); }},
+      {"absmax has 2", [](auto& w) { w.absmax = at::zeros({2}); }},
+      {"absmax is missing", [](auto& w) { w.absmax = at::Tensor(); }},
+      {"strided", [](auto& w) { w.table = at::zeros({32}).slice(0, 0, 32, 2); }},
+      {"shape 0x43", [](auto& w) { w.rows = 0; }},
+      {"values is missing", [](auto& w) { w.outlier_index = at::zeros({1}, at::kInt); }},
+  };
+  for (const auto& [part, change] : changes) {
+    cuda::FourBitWeight w = some_weight();
+    change(w);
+    check_error([&] { check_weight(w); }, "MODEL_CORRUPT", part);
+  }
+  const cuda::Int8Weight w{at::zeros({2, 3}, at::kChar), at::zeros({3})};
+  check_error([&] { check_weight(w); }, "MODEL_CORRUPT", "absmax has 3");
+}
+
+PEFT_TEST(outliers_are_found_by_row) {
+  const auto starts = [](const std::vector<int>& index) {
+    const at::Tensor t = cuda::outlier_row_starts(at::tensor(index, at::kInt), 4, 10);
+    return std::vector<int>(t.const_data_ptr<int>(), t.const_data_ptr<int>() + t.numel());
+  };
+  check(starts({}) == std::vector<int>({0, 0, 0, 0, 0}), "none");
+  check(starts({0, 9, 10, 39}) == std::vector<int>({0, 2, 3, 3, 4}), "at the ends of rows");
+  check(starts({25}) == std::vector<int>({0, 0, 0, 1, 1}), "in one row");
+  check_error([&] { starts({3, 3}); }, "MODEL_CORRUPT", "outlier 1");
+  check_error([&] { starts({7, 2}); }, "MODEL_CORRUPT", "outlier 1");
+  check_error([&] { starts({40}); }, "MODEL_CORRUPT", "weight 40 of 40");
+  check_error([&] { starts({-1}); }, "MODEL_CORRUPT", "weight -1");
+}
+
+PEFT_TEST(compiled_kernels_are_kept_on_disk) {
+  const TemporaryFolder folder;
+  const cuda::KernelCache cache(folder.path + "/deeper/kernels");
+  const std::string key = cuda::KernelCache::key("source");
+  check(key == cuda::KernelCache::key("source") && key != cuda::KernelCache::key("source "),
+        "keys follow the text");
+  check(cache.read(key).empty(), "nothing yet");
+  const std::string binary(
+      "\x7f"
+      "ELF\0\1\2",
+      7);
+  cache.write(key, binary);
+  check(cache.read(key) == binary, "what was written");
+  for (const auto& entry : fs::directory_iterator(folder.path + "/deeper/kernels")) {
+    check(entry.path().filename() == key, "a temporary file was left");
+  }
+  std::ofstream(folder.path + "/file") << "in the way";
+  const cuda::KernelCache blocked(folder.path + "/file/kernels");
+  blocked.write(key, binary);
+  check(blocked.read(key).empty(), "a folder that cannot be made is no error");
+}
+
+PEFT_TEST(nvrtc_is_looked_for_beside_libtorch) {
+  const TemporaryFolder folder;
+  for (const char* each : {"/torch/lib", "/nvidia/cu13/lib", "/nvidia/cuda_nvrtc/lib"}) {
+    fs::create_directories(folder.path + each);
+  }
+  const std::vector<std::string> expected = {folder.path + "/torch/lib", folder.path + "/nvidia/cu13/lib",
+                                             folder.path + "/nvidia/cuda_nvrtc/lib"};
+  check(cuda::nvrtc_folders(folder.path + "/torch/lib/libc10.so") == expected, "the folders of a wheel");
+  ::setenv("PEFT_TRAIN_NVRTC", (folder.path + "/nvidia/cu13/lib").c_str(), 1);
+  std::ofstream(folder.path + "/nvidia/cu13/lib/libnvrtc.so.13") << "no library";
+  check_error([] { cuda::Nvrtc nvrtc({}); }, "DEVICE_UNAVAILABLE", "/nvidia/cu13/lib: ");
+  ::unsetenv("PEFT_TRAIN_NVRTC");
+}
+
+PEFT_TEST(the_cpu_has_no_launcher) {
+  check(cuda::launcher_for(at::kCPU) == nullptr && cuda::launcher_failure(at::kCPU).empty(), "no launcher");
+}
+
+}  // namespace peft::test
