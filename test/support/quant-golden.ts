@@ -20,3 +20,39 @@ export function copyQuantModel(
   writeFileSync(file, JSON.stringify(config));
   return folder;
 }
+
+export interface RawTensor {
+  dtype: string;
+  shape: number[];
+  bytes: Buffer;
+}
+
+/** Every tensor of a safetensors file as it stands there: a reader of the tests' own, for any dtype. */
+export function readRaw(file: string): Map<string, RawTensor> {
+  const content = readFileSync(file);
+  const start = 8 + Number(content.readBigUInt64LE(0));
+  const header = JSON.parse(content.toString("utf8", 8, start)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const tensors = new Map<string, RawTensor>();
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    const [begin, end] = entry.data_offsets;
+    const { dtype, shape } = entry;
+    tensors.set(name, { dtype, shape, bytes: content.subarray(start + begin, start + end) });
+  }
+  return tensors;
+}
+
+export interface ExpectedEmbeddings {
+  tokenIds: number[][];
+  /** By folder, mean-pooled and normalised; computed in float32 from the dequantised weights. */
+  embeddings: Record<string, number[][]>;
+  /** The same with word embeddings in float16, as the engine holds them beside quantised weights. */
+  halfWords: Record<string, number[][]>;
+}
+
+export function expectedEmbeddings(): ExpectedEmbeddings {
+  return JSON.parse(readFileSync(quantPath("expected.json"), "utf8"));
+}
