@@ -36,22 +36,25 @@ export function writeTinyModel(folder: string, options: TinyModelOptions = {}): 
   for (const name of ["tokenizer.json", "tokenizer_config.json"]) {
     cpSync(join(tokenizer, name), join(folder, name));
   }
-  writeFileSync(join(folder, "model.safetensors"), tinyWeights(options.seed ?? 1, options.pooler ?? true));
+  writeFileSync(
+    join(folder, "model.safetensors"),
+    tinyWeights(options.seed ?? 1, options.pooler ?? true, config),
+  );
   return folder;
 }
 
-function tinyWeights(seed: number, pooler: boolean): Buffer {
-  const { hidden_size: d, intermediate_size: f, vocab_size: vocab } = TINY_CONFIG;
+function tinyWeights(seed: number, pooler: boolean, sizes: typeof TINY_CONFIG): Buffer {
+  const { hidden_size: d, intermediate_size: f, vocab_size: vocab } = sizes;
   const shapes: [name: string, shape: number[]][] = [
     ["embeddings.word_embeddings.weight", [vocab, d]],
-    ["embeddings.position_embeddings.weight", [TINY_CONFIG.max_position_embeddings, d]],
+    ["embeddings.position_embeddings.weight", [sizes.max_position_embeddings, d]],
     ["embeddings.token_type_embeddings.weight", [2, d]],
   ];
   const norm = (name: string) => shapes.push([`${name}.weight`, [d]], [`${name}.bias`, [d]]);
   const linear = (name: string, out: number, input: number) =>
     shapes.push([`${name}.weight`, [out, input]], [`${name}.bias`, [out]]);
   norm("embeddings.LayerNorm");
-  for (let i = 0; i < TINY_CONFIG.num_hidden_layers; i++) {
+  for (let i = 0; i < sizes.num_hidden_layers; i++) {
     const at = `encoder.layer.${i}`;
     for (const name of ["query", "key", "value"]) linear(`${at}.attention.self.${name}`, d, d);
     linear(`${at}.attention.output.dense`, d, d);
