@@ -57,6 +57,11 @@ export function commandOf(args: readonly string[], commands: readonly string[]):
   return first !== undefined && commands.includes(first) ? first : undefined;
 }
 
+/** `help` and `help encode`, as other commands have them, in the form that this one has. */
+export function helpAsFlag(args: readonly string[]): string[] {
+  return args[0] === "help" ? [...args.slice(1), "--help"] : [...args];
+}
+
 /** A text as a shell takes it as one word. */
 export function shellQuote(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
@@ -82,6 +87,11 @@ export function usageError(
     return new PeftTrainError("USAGE", `${names} ${missing.length > 1 ? "are" : "is"} required`, {
       hint: "Add --help to see what each flag means.",
     });
+  }
+  const choice = /^Invalid values:\s+Argument: (\w+), Given: "(.*)", Choices: (.*)$/s.exec(message);
+  if (choice !== null) {
+    const [, name, given, choices = ""] = choice;
+    return new PeftTrainError("USAGE", `--${name}=${given}: expected one of ${choices.replaceAll('"', "")}`);
   }
   if (noValue !== undefined) return new PeftTrainError("USAGE", `--${noValue} needs a value`);
   return new PeftTrainError("USAGE", message.replaceAll(/\s*\n\s*/g, " "), {

@@ -1,7 +1,7 @@
 import type { Argv, CommandModule } from "yargs";
 import { PeftTrainError } from "../errors.js";
 import { VERSION } from "../version.js";
-import { commandOf, joinSwitchValues, normalizeArguments, usageError } from "./arguments.js";
+import { commandOf, helpAsFlag, joinSwitchValues, normalizeArguments, usageError } from "./arguments.js";
 import type { FlagValues } from "./flags.js";
 import { helpText } from "./help.js";
 import { exitCode, printError } from "./print-error.js";
@@ -61,7 +61,7 @@ export async function main(typed: readonly string[]): Promise<void> {
     if (error.code === "EPIPE") process.exit(0);
     throw error;
   });
-  const args = normalizeArguments(typed);
+  const args = helpAsFlag(normalizeArguments(typed));
   try {
     const asked = flagsBeforeWords(args);
     if (asked.includes("--version")) {

@@ -2,16 +2,18 @@ import path from "node:path";
 import Table from "cli-table3";
 import type { CommandModule } from "yargs";
 import { ARTICLE_SPLIT, type PrepareResult, prepareSplit } from "../data/prepare.js";
+import { PeftTrainError } from "../errors.js";
 import { ByteProgress } from "./byte-progress.js";
+import { requireFlags } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 
 interface PrepareArguments {
   input: string;
   output_dir: string;
-  min_chars: number;
-  max_chars: number;
-  train_fraction: number;
-  seed: number;
+  min_chars: string;
+  max_chars: string;
+  train_fraction: string;
+  seed: string;
   force: boolean;
 }
 
@@ -22,42 +24,41 @@ export const prepareCommand: CommandModule<object, PrepareArguments> = {
     yargs
       .option("input", {
         type: "string",
-        demandOption: true,
         requiresArg: true,
-        describe: "Raw pairs, .tsv or .csv, with the columns id, question1, question2 and is_duplicate",
+        describe:
+          "Raw pairs, .tsv or .csv, with the columns id, question1, question2 and is_duplicate [required]",
       })
       .option("output_dir", {
         alias: "output-dir",
         type: "string",
-        demandOption: true,
         requiresArg: true,
-        describe: "Folder for train.csv and test.csv",
+        describe: "Folder for train.csv and test.csv [required]",
       })
       .option("min_chars", {
         alias: "min-chars",
-        type: "number",
+        type: "string",
         requiresArg: true,
-        default: ARTICLE_SPLIT.minChars,
+        default: String(ARTICLE_SPLIT.minChars),
         describe: "Both questions are longer than this, in characters",
       })
       .option("max_chars", {
         alias: "max-chars",
-        type: "number",
+        type: "string",
         requiresArg: true,
-        default: ARTICLE_SPLIT.maxChars,
+        default: String(ARTICLE_SPLIT.maxChars),
         describe: "Both questions are shorter than this, in characters",
       })
       .option("train_fraction", {
         alias: "train-fraction",
-        type: "number",
+        type: "string",
         requiresArg: true,
-        default: ARTICLE_SPLIT.trainFraction,
+        default: String(ARTICLE_SPLIT.trainFraction),
         describe: "Share of the pairs that goes into train.csv",
       })
       .option("seed", {
-        type: "number",
+        type: "string",
         requiresArg: true,
-        default: ARTICLE_SPLIT.seed,
+        default: String(ARTICLE_SPLIT.seed),
         describe: "Seed of numpy's RandomState, which draws the split",
       })
       .option("force", {
@@ -65,11 +66,25 @@ export const prepareCommand: CommandModule<object, PrepareArguments> = {
         default: false,
         describe: "Replace train.csv and test.csv that are there already",
       })
-      .example("$0 prepare --input=quora_duplicate_questions.tsv --output_dir=quora", "The article's split"),
+      .example(
+        "$0 prepare --input=quora_duplicate_questions.tsv --output_dir=quora",
+        "The article's split",
+      ) as never,
   handler: runPrepare,
 };
 
 async function runPrepare(args: PrepareArguments): Promise<void> {
+  requireFlags(
+    { ...args },
+    ["input", "output_dir"],
+    "prepare --input=quora_duplicate_questions.tsv --output_dir=quora",
+  );
+  const numbers = {
+    minChars: numberFlag(args, "min_chars"),
+    maxChars: numberFlag(args, "max_chars"),
+    trainFraction: numberFlag(args, "train_fraction"),
+    seed: numberFlag(args, "seed"),
+  };
   const progress = new ByteProgress(`Reading ${path.basename(args.input)}`);
   const stop = new AbortController();
   using interrupt = new Interrupt(() => stop.abort());
@@ -77,10 +92,7 @@ async function runPrepare(args: PrepareArguments): Promise<void> {
     const result = await prepareSplit({
       input: args.input,
       outputDir: args.output_dir,
-      minChars: args.min_chars,
-      maxChars: args.max_chars,
-      trainFraction: args.train_fraction,
-      seed: args.seed,
+      ...numbers,
       force: args.force,
       onProgress: (bytesRead, bytesTotal) => progress.update(bytesRead, bytesTotal),
       signal: stop.signal,
@@ -91,6 +103,15 @@ async function runPrepare(args: PrepareArguments): Promise<void> {
     progress.stop();
     process.exitCode = interrupt.exitCode;
   }
+}
+
+function numberFlag(
+  args: PrepareArguments,
+  name: "min_chars" | "max_chars" | "train_fraction" | "seed",
+): number {
+  const text = args[name];
+  if (/^-?(\d+\.?\d*|\.\d+)$/.test(text)) return Number(text);
+  throw new PeftTrainError("USAGE", `--${name}=${text}: expected a number`);
 }
 
 function report(args: PrepareArguments, result: PrepareResult): string {

@@ -22,6 +22,7 @@ export const setupCommand: CommandModule<object, SetupArguments> = {
     yargs
       .option("device", {
         choices: ["cpu", "cuda"] as const,
+        requiresArg: true,
         default: "cpu" as const,
         describe: "What it is for: cpu takes a fifth of the space of cuda",
       })

@@ -1,5 +1,6 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
+import { CHECKPOINT } from "../adapter/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
 import { type ResolvedTrainOptions, weightOptions } from "../train/options.js";
@@ -208,7 +209,7 @@ function evaluationTable({ evaluations }: TrainResult): string {
 /** What is in an output folder, checkpoints as one line each. */
 function fileTable(folder: string): string {
   const rows = readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() || entry.name in CONTENTS)
+    .filter(({ name }) => CHECKPOINT.test(name) || name in CONTENTS)
     .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
     .map((entry) =>
       entry.isDirectory()

@@ -278,6 +278,20 @@ describe("a command line that says what cannot be is refused in one line", () =>
       ["encode", "--model_name_or_path=model", "--input=no.txt", "--output=v.npy"],
       /there is no file no\.txt/,
     ],
+    [
+      "prepare with a flag mistyped, before what is missing for it",
+      ["prepare", "--imput=train.csv", "--output_dir=out"],
+      /unknown flag --imput/,
+      /Did you mean --input\?/,
+    ],
+    ["prepare without its flags", ["prepare"], /--input, --output_dir are required/],
+    [
+      "prepare with a number that is none",
+      ["prepare", "--input=train.csv", "--output_dir=out", "--max_chars=abc"],
+      /--max_chars=abc: expected a number/,
+    ],
+    ["setup for no device", ["setup", "--device=gpu"], /--device=gpu: expected one of cpu, cuda/],
+    ["setup for a device not named", ["setup", "--device"], /--device needs a value/],
     ["a flag of another command", ["eval", "--lora_r=4"], /unknown flag --lora_r/],
   ];
   for (const [title, args, message, hint] of cases) {

@@ -25,6 +25,13 @@ describe("--help", () => {
     expect(tooLong).toEqual([]);
   });
 
+  it("is what help gives too, with the name of a command", async () => {
+    for (const command of [[], ["encode"]]) {
+      const [word, flag] = [await runCli(["help", ...command]), await runCli([...command, "--help"])];
+      expect(word).toEqual(flag);
+    }
+  });
+
   it("loads nothing but the option table: no library, no engine, no data reader", async () => {
     await runCli(["--help"], { env: { NODE_V8_COVERAGE: temporary.path() } });
     const [report = ""] = readdirSync(temporary.path());

@@ -63,6 +63,18 @@ describe("train, eval and encode", () => {
     expect(text.stderr).toMatch(/^step 5\/20 \| loss 0\.\d{4} \| lr .* \| .* pairs\/s \| .* left$/m);
   });
 
+  it("show nothing of the work in hand where an earlier run is replaced", async () => {
+    const again = ["--output_dir=again", "--max_train_steps=1", "--checkpointing_steps", "epoch"];
+    await runHere([...TRAIN, ...again]);
+    const { code, stdout } = await runHere([...TRAIN, ...again, "--overwrite_output_dir"]);
+    expect(code).toBe(0);
+    const shown = [...stdout.matchAll(/^│ (\S+) +│/gm)].map(([, name = ""]) => name.replace("/", ""));
+    expect(shown.slice(shown.indexOf("adapter_config.json")).sort()).toEqual(
+      readdirSync(temporary.path("again")).sort(),
+    );
+    expect(stdout).not.toContain("partial");
+  });
+
   it("learn something", () => {
     const log = jsonLines(readFileSync(temporary.path("out", "train_log.jsonl"), "utf8"));
     const losses = log.filter(({ event }) => event === "evaluated").map(({ metrics }) => metrics.loss);

@@ -103,6 +103,12 @@ describe("what yargs says becomes an error with a suggestion", () => {
     ["Missing required argument: input", [], "--input is required", undefined],
     ["Not enough arguments following: input", ["--input"], "--input needs a value", undefined],
     ["Invalid values:\n  Argument: device", [], "Invalid values: Argument: device", undefined],
+    [
+      'Invalid values:\n  Argument: device, Given: "gpu", Choices: "cpu", "cuda"',
+      [],
+      "--device=gpu: expected one of cpu, cuda",
+      undefined,
+    ],
   ] as const) {
     it(message, () => {
       const error = usageError(message, args, flags, commands);
