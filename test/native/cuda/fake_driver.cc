@@ -8,6 +8,7 @@ namespace {
 
 int launched = 0;
 int (*depth)() = nullptr;
+const char* (*module)() = nullptr;
 
 void launch(const char* kernel, unsigned x, unsigned y, unsigned threads, const void* args) {
   launched++;
@@ -23,9 +24,12 @@ FakeDriver::FakeDriver() {
   void (*set_launch)(decltype(&launch)) = nullptr;
   library.find("fake_set_launch", set_launch);
   library.find("fake_depth", depth);
+  library.find("fake_loaded", module);
   set_launch(launch);
 }
 
+bool FakeDriver::loaded() { return depth != nullptr; }
+std::string FakeDriver::loaded_module() const { return module(); }
 int FakeDriver::launches() const { return launched; }
 int FakeDriver::contexts_pushed() const { return depth(); }
 

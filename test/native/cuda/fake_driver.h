@@ -9,7 +9,10 @@ namespace peft::test {
 class FakeDriver {
  public:
   FakeDriver();
+  /// Whether that was done already.
+  static bool loaded();
   int launches() const;
+  std::string loaded_module() const;
   /// Contexts that were pushed and not popped.
   int contexts_pushed() const;
 };

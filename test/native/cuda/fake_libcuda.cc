@@ -1,5 +1,5 @@
-// A libcuda.so.1 for the tests: one device of compute capability 8.6, and what is launched goes to a function
-// that the test names. Signatures and numbers are those of CUDA's driver interface.
+// A libcuda.so.1 for the tests: a few devices, and what is launched goes to a function that the test names.
+// Signatures and numbers are those of CUDA's driver interface.
 
 #include <cstring>
 #include <set>
@@ -7,11 +7,13 @@
 
 namespace {
 
+constexpr int kArchitectures[] = {86, 86, 86, 72, 121};  // compute capability by ordinal
 constexpr int kSuccess = 0, kOutOfMemory = 2, kFake = 999;
 char context, module;
 int depth = 0;
 void (*on_launch)(const char* kernel, unsigned x, unsigned y, unsigned threads, const void* args) = nullptr;
 std::set<std::string> functions;
+std::string loaded;
 
 }  // namespace
 
@@ -19,6 +21,8 @@ extern "C" {
 
 void fake_set_launch(decltype(on_launch) run) { on_launch = run; }
 int fake_depth() { return depth; }
+/// What was last loaded as a module.
+const char* fake_loaded() { return loaded.c_str(); }
 
 int cuInit(unsigned flags) { return flags == 0 ? kSuccess : kFake; }
 int cuGetErrorName(int, const char** name) {
@@ -31,16 +35,17 @@ int cuGetErrorString(int, const char** text) {
 }
 int cuDeviceGet(int* device, int ordinal) {
   *device = 100 + ordinal;  // a handle is not an ordinal
-  return ordinal == 0 ? kSuccess : kFake;
+  return ordinal >= 0 && ordinal < 5 ? kSuccess : kFake;
 }
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
-  if (device != 100 || (attribute != 75 && attribute != 76)) return kFake;
-  *value = attribute == 75 ? 8 : 6;
+  if (device < 100 || (attribute != 75 && attribute != 76)) return kFake;
+  const int architecture = kArchitectures[device - 100];
+  *value = attribute == 75 ? architecture / 10 : architecture % 10;
   return kSuccess;
 }
 int cuDevicePrimaryCtxRetain(void** out, int device) {
   *out = &context;
-  return device == 100 ? kSuccess : kFake;
+  return device >= 100 ? kSuccess : kFake;
 }
 int cuCtxPushCurrent_v2(void* given) {
   depth++;
@@ -54,6 +59,8 @@ int cuCtxPopCurrent_v2(void** out) {
 int cuModuleLoadData(void** out, const void* image) {
   if (depth != 1) return kFake;
   *out = &module;
+  loaded = static_cast<const char*>(image);
+  if (loaded == "damaged") return kFake;
   return *static_cast<const char*>(image) == '\0' ? kOutOfMemory : kSuccess;
 }
 int cuModuleGetFunction(void** out, void* given, const char* name) {

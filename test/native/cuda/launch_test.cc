@@ -1,8 +1,7 @@
-#include <sys/stat.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "check.h"
 #include "cuda/kernel_args.h"
@@ -10,7 +9,9 @@
 #include "cuda/kernel_source.h"
 #include "cuda/nvrtc.h"
 #include "cuda/quant_kernels.h"
+#include "cuda/quant_linear.h"
 #include "fake_driver.h"
+#include "fake_gpu.h"
 #include "quant_cases.h"
 #include "shim.h"
 
@@ -82,6 +83,26 @@ struct TemporaryFolder {
   }
   ~TemporaryFolder() { fs::remove_all(path); }
   std::string path;
+};
+
+/// Set for a scope.
+class Variable {
+ public:
+  Variable(const char* name, const std::string& value) : name_(name) {
+    if (const char* const old = std::getenv(name)) old_ = old;
+    ::setenv(name, value.c_str(), 1);
+  }
+  ~Variable() {
+    if (old_) {
+      ::setenv(name_, old_->c_str(), 1);
+    } else {
+      ::unsetenv(name_);
+    }
+  }
+
+ private:
+  const char* name_;
+  std::optional<std::string> old_;
 };
 
 cuda::FourBitWeight some_weight() {
@@ -183,10 +204,53 @@ PEFT_TEST(nvrtc_is_looked_for_beside_libtorch) {
   const std::vector<std::string> expected = {folder.path + "/torch/lib", folder.path + "/nvidia/cu13/lib",
                                              folder.path + "/nvidia/cuda_nvrtc/lib"};
   check(cuda::nvrtc_folders(folder.path + "/torch/lib/libc10.so") == expected, "the folders of a wheel");
-  ::setenv("PEFT_TRAIN_NVRTC", (folder.path + "/nvidia/cu13/lib").c_str(), 1);
+  const Variable named("PEFT_TRAIN_NVRTC", folder.path + "/nvidia/cu13/lib");
   std::ofstream(folder.path + "/nvidia/cu13/lib/libnvrtc.so.13") << "no library";
   check_error([] { cuda::Nvrtc nvrtc({}); }, "DEVICE_UNAVAILABLE", "/nvidia/cu13/lib: ");
-  ::unsetenv("PEFT_TRAIN_NVRTC");
+}
+
+PEFT_TEST(the_gpu_launcher_compiles_once_and_falls_back) {
+  if (cuda::SharedLibrary("libcuda.so.1").opened() && !FakeDriver::loaded()) return;  // npm run test:gpu
+  const FakeDriver fake;
+  const FakeGpu gpu;
+  const TemporaryFolder cache;
+  const Variable folder("PEFT_TRAIN_CACHE", cache.path), compiler("PEFT_TRAIN_NVRTC", PEFT_FAKE_LIBNVRTC);
+  const auto programs = static_cast<int>(cuda::kernel_programs().size());
+  const auto on = [](int index) { return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)); };
+  const auto files = [&] {
+    std::vector<fs::path> all;
+    for (const auto& entry : fs::directory_iterator(cache.path + "/kernels")) all.push_back(entry.path());
+    return all;
+  };
+
+  cuda::Launcher* const first = cuda::launcher_for(on(0));
+  check(first != nullptr && first == cuda::launcher_for(on(0)), cuda::launcher_failure(on(0)));
+  check(gpu.compiled() == programs && files().size() == cuda::kernel_programs().size(),
+        "compiled once, and kept");
+  check(fake.loaded_module() == "int8.cu for sm_86",
+        "machine code of the device, not " + fake.loaded_module());
+  const int before = fake.launches();
+  run_all(*first);
+  check(fake.launches() > before, "launched by the GPU's launcher");
+
+  check(cuda::launcher_for(on(1)) != nullptr && gpu.compiled() == programs,
+        "another device takes what is kept");
+  for (const fs::path& file : files()) std::ofstream(file) << "damaged";
+  check(cuda::launcher_for(on(2)) != nullptr && gpu.compiled() == 2 * programs,
+        "what is damaged is compiled again");
+  std::string text;
+  std::ifstream(files().front()) >> text;
+  check(!text.empty() && text != "damaged", "and kept again");
+
+  check(cuda::launcher_for(on(3)) == nullptr, "a device that is too old");
+  check(cuda::launcher_failure(on(3)).find("compute capability 7.2") != std::string::npos,
+        cuda::launcher_failure(on(3)));
+  check(cuda::make_int8_linear({}, 0, on(3)) == nullptr, "the caller is left to the plain version");
+  check(cuda::launcher_for(on(4)) != nullptr, cuda::launcher_failure(on(4)));
+  check(fake.loaded_module() == "int8.cu for compute_90", "PTX for a device that is newer than the compiler");
+
+  const Variable off("PEFT_TRAIN_CUDA_KERNELS", "off");
+  check(cuda::launcher_for(on(5)) == nullptr && cuda::launcher_failure(on(5)).empty(), "switched off");
 }
 
 PEFT_TEST(the_cpu_has_no_launcher) {
