@@ -5,6 +5,7 @@ import path from "node:path";
 import { PeftTrainError } from "../errors.js";
 import { syncFolder } from "./atomic-file.js";
 import { outputError } from "./file-error.js";
+import { makeFolder } from "./make-folder.js";
 
 /**
  * A folder that appears whole or not at all: it is filled beside its place under another name and renamed on `commit`.
@@ -35,7 +36,7 @@ export class AtomicFolder implements AsyncDisposable {
       `.${path.basename(folder)}.${randomBytes(6).toString("hex")}.tmp`,
     );
     try {
-      await mkdir(path.dirname(folder), { recursive: true });
+      await makeFolder(path.dirname(folder));
       await mkdir(draft);
     } catch (cause) {
       throw outputError(folder, cause);

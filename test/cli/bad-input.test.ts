@@ -178,7 +178,9 @@ describe("a folder where none can be made, in /proc, is refused and not waited f
     });
   }
 
-  it("by prepare too", async () => {
+  it("by prepare and quantize too", async () => {
+    const small = await runHere(["quantize", "model", "--out=/proc/peft-train/small"]);
+    expectRefusal(small, 1, /cannot write \/proc\/peft-train\/small: no file/);
     const raw = ["prepare", "--input=train.csv", "--output_dir=/proc/peft-train/quora"];
     expectRefusal(await runHere(raw), 1, /cannot write \/proc\/peft-train\/quora: no file/);
   });
