@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { fingerprint } from "../../../lib/model/fingerprint.js";
 import { openModelFolder } from "../../../lib/model/folder.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
-import { writeTinyModel } from "../../support/tiny-model.js";
+import { TINY_CONFIG, writeTinyModel } from "../../support/tiny-model.js";
 
 const temporary = temporaryFolder();
 let count = 0;
@@ -100,7 +100,9 @@ describe("a model folder", () => {
   });
 
   it("with the config of another model names both sizes", async () => {
-    expect(await refused(tinyModel({ config: { vocab_size: 204 } }))).toMatchObject({
+    const folder = tinyModel();
+    writeFileSync(join(folder, "config.json"), JSON.stringify({ ...TINY_CONFIG, vocab_size: 204 }));
+    expect(await refused(folder)).toMatchObject({
       code: "MODEL_CORRUPT",
       message: expect.stringMatching(/\[205, 32\].*\[204, 32\]/),
     });

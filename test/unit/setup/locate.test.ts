@@ -154,7 +154,10 @@ describe("locateLibtorch", () => {
     mkdirSync(temporary.path("none"));
     writeFileSync(temporary.path("none", "cache"), "");
     expect(() => locateLibtorch({ env: empty("none"), builtFor })).toThrow(
-      expect.objectContaining({ code: "LIBTORCH_MISSING", hint: "Run: npx peft-train setup; or, in a program, first: await ensureLibtorch()" }),
+      expect.objectContaining({
+        code: "LIBTORCH_MISSING",
+        hint: "Run: npx peft-train setup; or, in a program, first: await ensureLibtorch()",
+      }),
     );
   });
 });
