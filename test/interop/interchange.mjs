@@ -4,6 +4,7 @@ import path from "node:path";
 import { Encoder } from "../../dist/index.js";
 import { cases, interopTexts } from "./cases.mjs";
 import { writeGradients } from "./gradients.mjs";
+import { quantInterchange } from "./quant.mjs";
 
 const ZERO_SHOT_TEXTS = 200;
 const TRAINED_PAIRS = 128;
@@ -105,6 +106,16 @@ export async function interchange(root, work, python, say) {
   say("writing the golden files once more");
   script("test/fixtures/golden/make_golden.py", [file("golden"), "--skip-dropout"]);
 
+  const quantised = await quantInterchange({
+    work,
+    model: minilm,
+    texts,
+    pairs: file("pairs.csv"),
+    peftTrain,
+    script,
+    say,
+  });
+
   say("comparing");
   script("test/interop/compare.py", [file("plan.json"), file("report.json")]);
   script(
@@ -112,5 +123,7 @@ export async function interchange(root, work, python, say) {
     [file("plan.json"), file("report-oldest.json"), "--adapters-only"],
     python.oldest,
   );
-  return ["report.json", "report-oldest.json"].map((name) => JSON.parse(readFileSync(file(name), "utf8")));
+  return [file("report.json"), file("report-oldest.json"), quantised].map((name) =>
+    JSON.parse(readFileSync(name, "utf8")),
+  );
 }
