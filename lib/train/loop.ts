@@ -1,11 +1,11 @@
 import type { AdapterContent } from "../adapter/folder.js";
 import { epochOrder, pairBatch } from "../data/batch.js";
-import { MICRO_BATCH_TOKENS } from "../embed.js";
 import { PeftTrainError } from "../errors.js";
 import type { NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
 import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
 import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
+import { trainingMicroBatch } from "./micro-batch.js";
 import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
@@ -32,6 +32,7 @@ export class TrainLoop {
   private epoch = 0;
   private pairs = 0;
   private stepSeconds = 0;
+  private microBatchTokens = 0;
   private sinceLog = { steps: 0, loss: 0 };
   private savedStep: number | null = null;
   private readonly evaluations: TrainResult["evaluations"] = [];
@@ -55,6 +56,7 @@ export class TrainLoop {
   async run(): Promise<Omit<TrainResult, "seconds">> {
     const { plan, native, stopped } = this.parts;
     await native.createAdapter(plan.spec, plan.options.seed);
+    this.microBatchTokens = trainingMicroBatch(native);
     const started = this.startedEvent();
     await this.tellAndLog(started);
     await this.tellAndLog(this.memoryEvent());
@@ -136,7 +138,7 @@ export class TrainLoop {
         beta2: options.adamBeta2,
         epsilon: options.adamEpsilon,
         maxGradNorm: options.maxGradNorm,
-        microBatchTokens: MICRO_BATCH_TOKENS,
+        microBatchTokens: this.microBatchTokens,
       });
     } catch (error) {
       throw this.atStep(error);
@@ -240,7 +242,7 @@ export class TrainLoop {
 
   private memoryEvent(): MemoryEvent {
     const { plan, native } = this.parts;
-    const memory = native.memory(MICRO_BATCH_TOKENS, true);
+    const memory = native.memory(this.microBatchTokens, true);
     const frozen = memory.linear + memory.embeddings + memory.other;
     const trained = memory.adapter + memory.optimizer + memory.activations;
     return {

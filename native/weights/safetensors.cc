@@ -41,6 +41,15 @@ const char* dtype_name(at::ScalarType type) {
   TORCH_CHECK(false, "no safetensors dtype for ", type);
 }
 
+/// Lets the pages of a tensor that was read go, so that a whole model never counts as resident; they come back from
+/// the file if they are asked for again.
+void release_pages(const char* from, size_t bytes) {
+  static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(from) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(from) + bytes) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -116,7 +125,10 @@ at::Tensor SafetensorsFile::read(const std::string& key) const {
   // A copy through memcpy: the format does not promise that a tensor is aligned within the file.
   at::Tensor raw = at::empty(entry.shape, at::TensorOptions().dtype(type));
   if (raw.numel() > 0) {
-    std::memcpy(raw.data_ptr(), map_ + data_offset_ + entry.begin, entry.end - entry.begin);
+    const char* from = map_ + data_offset_ + entry.begin;
+    const size_t bytes = entry.end - entry.begin;
+    std::memcpy(raw.data_ptr(), from, bytes);
+    release_pages(from, bytes);
   }
   return raw;
 }

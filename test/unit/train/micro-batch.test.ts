@@ -1,0 +1,18 @@
+import { describe, expect, it } from "vitest";
+import type { NativeEncoder } from "../../../lib/native/types.js";
+import { trainingMicroBatch } from "../../../lib/train/micro-batch.js";
+
+/** An encoder whose activations take this many bytes a token. */
+function encoder(bytesPerToken: number): NativeEncoder {
+  return { memory: (tokens: number) => ({ activations: tokens * bytesPerToken }) } as NativeEncoder;
+}
+
+describe("trainingMicroBatch", () => {
+  it("leaves small encoders alone and halves for large ones, down to 256", () => {
+    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4))).toBe(1024); // all-MiniLM-L6-v2
+    expect(trainingMicroBatch(encoder(12 * 11 * 384 * 4))).toBe(1024); // e5-small
+    expect(trainingMicroBatch(encoder(12 * 11 * 768 * 4))).toBe(512); // e5-base
+    expect(trainingMicroBatch(encoder(24 * 11 * 1024 * 4))).toBe(256); // e5-large
+    expect(trainingMicroBatch(encoder(1e9))).toBe(256);
+  });
+});
