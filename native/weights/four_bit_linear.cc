@@ -6,6 +6,7 @@
 #include <bit>
 #include <vector>
 
+#include "cuda/quant_linear.h"
 #include "weights/code_book.h"
 #include "weights/frozen_linear.h"
 
@@ -159,7 +160,10 @@ class FourBitLinear final : public FrozenLinear {
 
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
                                                    at::Device device, const CpuKernels& kernels) {
-  if (!device.is_cpu()) return reference::make_four_bit_linear(parts, device);
+  if (!device.is_cpu()) {
+    if (auto w = cuda::make_four_bit_linear(parts, device)) return w;
+    return reference::make_four_bit_linear(parts, device);
+  }
   return std::make_unique<FourBitLinear>(parts, kernels);
 }
 

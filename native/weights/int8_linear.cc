@@ -7,6 +7,7 @@
 #include <map>
 #include <vector>
 
+#include "cuda/quant_linear.h"
 #include "weights/frozen_linear.h"
 
 namespace peft {
@@ -117,7 +118,10 @@ class Int8Linear final : public FrozenLinear {
 
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
                                                at::Device device, const CpuKernels& kernels) {
-  if (!device.is_cpu()) return reference::make_int8_linear(weight, threshold, device);
+  if (!device.is_cpu()) {
+    if (auto w = cuda::make_int8_linear(weight, threshold, device)) return w;
+    return reference::make_int8_linear(weight, threshold, device);
+  }
   return std::make_unique<Int8Linear>(weight, threshold, kernels);
 }
 

@@ -41,8 +41,8 @@ const char* dtype_name(at::ScalarType type) {
   TORCH_CHECK(false, "no safetensors dtype for ", type);
 }
 
-/// Lets the pages of a tensor that was read go, so that a whole model never counts as resident; they come back from
-/// the file if they are asked for again.
+/// Lets the pages of a tensor that was read go, so that a whole model never counts as resident; they come
+/// back from the file if they are asked for again.
 void release_pages(const char* from, size_t bytes) {
   static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(from) + page - 1) / page * page;
