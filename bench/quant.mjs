@@ -43,7 +43,9 @@ const { values: options } = parseArgs({
 
 /** Runs the command; its output is shown if it fails. Resolves to the peak of its resident memory in bytes. */
 function run(args) {
-  const child = spawn(process.execPath, [join(ROOT, "bin/peft-train.js"), ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [join(ROOT, "bin/peft-train.js"), ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let output = "";
   let peak = 0;
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
@@ -115,7 +117,8 @@ function table(rows) {
 
 const names = options.only.split(",");
 for (const name of names) {
-  if (!(name in ROWS)) throw new Error(`Unknown row "${name}"; expected some of ${Object.keys(ROWS).join(", ")}`);
+  if (!(name in ROWS))
+    throw new Error(`Unknown row "${name}"; expected some of ${Object.keys(ROWS).join(", ")}`);
 }
 const rows = [];
 for (const name of names.length > 1 ? [...names, names[0]] : names) {
@@ -124,6 +127,11 @@ for (const name of names.length > 1 ? [...names, names[0]] : names) {
   rows.push(row);
 }
 if (names.length > 1) rows.at(-1).name += " again";
-const result = { machine: `${cpus()[0].model}, ${cpus().length} cores`, node: process.version, seed: options.seed, rows };
+const result = {
+  machine: `${cpus()[0].model}, ${cpus().length} cores`,
+  node: process.version,
+  seed: options.seed,
+  rows,
+};
 if (options.json) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
 console.log(`${result.machine}, Node ${result.node}, seed ${result.seed}\n\n${table(rows)}`);

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include <array>
 #include <cstring>
@@ -181,7 +182,7 @@ void put_blockwise(std::map<std::string, Tensor>& tensors, const std::string& mo
 void put_row_int8(std::map<std::string, Tensor>& tensors, const std::string& module, const RowInt8Weight& w) {
   tensors[module + ".weight"] = w.codes;
   tensors[module + ".SCB"] = w.absmax;
-  tensors[module + ".weight_format"] = at::tensor(0, at::kByte);
+  tensors[module + ".weight_format"] = at::zeros({}, at::TensorOptions().dtype(at::kByte));
 }
 
 }  // namespace peft

@@ -16,7 +16,7 @@ RowInt8Weight quantize_rows(const at::Tensor& w) {
     throw EngineError("NOT_FINITE", "A weight beyond 65504 does not fit the fp16 that int8 starts from",
                       "Use --load_in_4bit, or leave the weights as they are.");
   }
-  const at::Tensor scaled = half * (127.0f / absmax.unsqueeze(1));
+  const at::Tensor scaled = half * (absmax.unsqueeze(1).reciprocal() * 127.0f);
   const at::Tensor codes = at::where(absmax.unsqueeze(1) > 0, at::round(scaled), at::zeros_like(scaled));
   return {codes.to(at::kChar), absmax};
 }

@@ -99,7 +99,7 @@ describe("an encoder", () => {
       [undefined, "found undefined"],
       [["a", 1], "found number at 1"],
     ] as const) {
-      await expect(encoder.encode(texts as string[])).rejects.toMatchObject({
+      await expect(encoder.encode(texts as unknown as string[])).rejects.toMatchObject({
         code: "USAGE",
         message: `texts: expected an array of strings, ${found}`,
       });

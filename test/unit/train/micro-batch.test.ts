@@ -4,7 +4,8 @@ import { trainingMicroBatch } from "../../../lib/train/micro-batch.js";
 
 /** An encoder whose activations take this many bytes a token. */
 function encoder(bytesPerToken: number): NativeEncoder {
-  return { memory: (tokens: number) => ({ activations: tokens * bytesPerToken }) } as NativeEncoder;
+  const memory = (tokens: number) => ({ activations: tokens * bytesPerToken });
+  return { memory } as unknown as NativeEncoder;
 }
 
 describe("trainingMicroBatch", () => {
