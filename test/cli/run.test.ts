@@ -192,6 +192,7 @@ describe("a run", () => {
     const events = jsonLines(outcome.stdout);
     expect(events.map(({ event }) => event)).toEqual([
       "started",
+      "memory",
       "evaluated",
       "step",
       "step",
