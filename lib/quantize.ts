@@ -20,7 +20,7 @@ export interface QuantizeModelOptions {
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
   /** Matrices quantised, and in all. */
   onProgress?: ((done: number, total: number) => void) | undefined;
-  /** Asked before the folder appears. */
+  /** Asked after every matrix and before the folder appears. */
   signal?: AbortSignal | undefined;
 }
 
@@ -74,7 +74,13 @@ export async function quantizeFolder(
   const weights = path.join(target, "model.safetensors");
   const engine = await (options.engine ?? loadEngine)();
   const { weightsPath, shape } = source;
-  const report = await engine.quantize({ weightsPath, output: weights, shape, storage }, options.onProgress);
+  const goOn = (done: number, total: number): boolean => {
+    options.onProgress?.(done, total);
+    return !options.signal?.aborted;
+  };
+  const report = await engine
+    .quantize({ weightsPath, output: weights, shape, storage }, goOn)
+    .catch((error) => Promise.reject(options.signal?.aborted ? stopped(output) : error));
   await writeConfig(source, storage, target);
   const [from, to] = [await sha256(weightsPath), await sha256(weights)];
   await writeDurably(
@@ -84,9 +90,13 @@ export async function quantizeFolder(
       { held_as: snakeCaseKeys(storage), ...(snakeCaseKeys(report) as object) },
     ),
   );
-  if (options.signal?.aborted) throw new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
+  if (options.signal?.aborted) throw stopped(output);
   await folder.commit();
   return { output: folder.path, storage, report, sourceFileBytes: from.bytes, fileBytes: to.bytes };
+}
+
+function stopped(output: string): PeftTrainError {
+  return new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
 }
 
 const ROOT_FILES = ["modules.json", "config_sentence_transformers.json"];

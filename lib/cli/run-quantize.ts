@@ -26,7 +26,7 @@ export async function runQuantize(args: FlagValues): Promise<void> {
   const stop = new AbortController();
   using interrupt = new Interrupt(() => {
     stop.abort();
-    if (!quiet) process.stderr.write("stopping once the weights are through; Ctrl-C again ends at once\n");
+    if (!quiet) process.stderr.write("stopping after this matrix; Ctrl-C again ends at once\n");
   });
   const startedAt = performance.now();
   let result: QuantizeResult;

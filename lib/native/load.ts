@@ -7,7 +7,7 @@ import { locateLibtorch } from "./locate.js";
 import type { NativeEncoder, NativeEngine, OpenOptions } from "./types.js";
 
 interface Loader {
-  load(libtorchFolder: string, enginePath: string): NativeEngine;
+  load(libtorchFolder: string, enginePath: string): NativeEngine & { interfaceVersion?: number };
 }
 
 interface NodeGypBuild {
@@ -16,6 +16,9 @@ interface NodeGypBuild {
 }
 
 const PACKAGE_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+
+/** Of native/binding/addon.cc: a compiled addon that stayed behind its TypeScript would fail in the middle of work. */
+const INTERFACE_VERSION = 2;
 
 let engine: NativeEngine | undefined;
 
@@ -31,7 +34,9 @@ export function loadEngine(): NativeEngine {
   const { folder } = locateLibtorch();
   limitSpinning(process.env);
   try {
-    const native = loader.load(folder, join(dirname(path), "libpeft_train.so"));
+    const library = join(dirname(path), "libpeft_train.so");
+    const native = loader.load(folder, library);
+    checkInterface(native.interfaceVersion, library);
     engine = {
       info: () => native.info(),
       open: (options: OpenOptions): Promise<NativeEncoder> =>
@@ -42,6 +47,16 @@ export function loadEngine(): NativeEngine {
   } catch (error) {
     throw toPeftTrainError(error);
   }
+}
+
+/** @throws PeftTrainError ADDON_MISSING for an engine that was built from other sources than this TypeScript. */
+export function checkInterface(version: number | undefined, library: string): void {
+  if (version === INTERFACE_VERSION) return;
+  throw new PeftTrainError(
+    "ADDON_MISSING",
+    `${library} was built for another version of this package: its interface is ${version ?? "unnumbered"}, expected ${INTERFACE_VERSION}`,
+    { hint: "Build it again with: npm run build:native" },
+  );
 }
 
 /**

@@ -205,9 +205,12 @@ export interface QuantizeReport {
 export interface NativeEngine {
   info(): EngineInfo;
   open(options: OpenOptions): Promise<NativeEncoder>;
-  /** Writes a quantised model.safetensors in the layout of transformers and bitsandbytes; leaves no file if it fails. */
+  /**
+   * Writes a quantised model.safetensors in the layout of transformers and bitsandbytes; leaves no file if it fails.
+   * `onProgress` is told of every matrix and ends the work, which rejects with ABORTED, by returning false.
+   */
   quantize(
     options: QuantizeOptions,
-    onProgress?: (done: number, total: number) => void,
+    onProgress?: (done: number, total: number) => boolean,
   ): Promise<QuantizeReport>;
 }

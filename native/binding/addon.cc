@@ -14,6 +14,9 @@
 namespace peft::binding {
 namespace {
 
+/// Raised with every change of what this file exports or takes; lib/native/load.ts expects the same number.
+constexpr int kInterfaceVersion = 2;
+
 Napi::Value engine_info(const Napi::CallbackInfo& info) {
   Napi::Object o = Napi::Object::New(info.Env());
   o.Set("engineVersion", PEFT_TRAIN_VERSION);
@@ -27,6 +30,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* data = new EnvironmentData();
   data->encoder_constructor = Napi::Persistent(EncoderHandle::define(env));
   env.SetInstanceData(data);
+  exports.Set("interfaceVersion", kInterfaceVersion);
   exports.Set("info", Napi::Function::New<engine_info>(env, "info"));
   exports.Set("open", Napi::Function::New<EncoderHandle::open>(env, "open"));
   exports.Set("quantize", Napi::Function::New<quantize>(env, "quantize"));

@@ -2,6 +2,7 @@
 
 #include <c10/core/InferenceMode.h>
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -36,6 +37,7 @@ class QuantizeTask final : public Napi::AsyncProgressQueueWorker<Progress> {
       report_ = quantize_model(source_, output_, shape_, storage_, [&](int64_t done, int64_t total) {
         const Progress p{done, total};
         progress.Send(&p, 1);
+        return !stopped_;
       });
     } catch (...) {
       error_ = describe_current_exception();
@@ -46,8 +48,10 @@ class QuantizeTask final : public Napi::AsyncProgressQueueWorker<Progress> {
   void OnProgress(const Progress* progress, size_t count) override {
     if (on_progress_.IsEmpty() || count == 0) return;
     const Napi::HandleScope scope(Env());
-    on_progress_.Call({Napi::Number::New(Env(), static_cast<double>(progress->done)),
-                       Napi::Number::New(Env(), static_cast<double>(progress->total))});
+    const Napi::Value go_on =
+        on_progress_.Call({Napi::Number::New(Env(), static_cast<double>(progress->done)),
+                           Napi::Number::New(Env(), static_cast<double>(progress->total))});
+    if (go_on.IsBoolean() && !go_on.As<Napi::Boolean>().Value()) stopped_ = true;
   }
 
   void OnOK() override {
@@ -74,6 +78,7 @@ class QuantizeTask final : public Napi::AsyncProgressQueueWorker<Progress> {
   ModelShape shape_;
   WeightStorage storage_;
   Napi::FunctionReference on_progress_;
+  std::atomic<bool> stopped_ = false;
   QuantizeReport report_;
   ErrorFields error_;
 };

@@ -78,7 +78,7 @@ class Quantizer {
 
 QuantizeReport quantize_model(const std::string& source, const std::string& output, const ModelShape& shape,
                               const WeightStorage& storage,
-                              const std::function<void(int64_t, int64_t)>& progress) {
+                              const std::function<bool(int64_t, int64_t)>& progress) {
   check_storage(storage);
   if (storage.format != WeightFormat::kInt8 && !is_four_bit(storage.format)) {
     throw EngineError("USAGE", std::string("A model is quantised to int8, nf4 or fp4; found ") +
@@ -101,7 +101,7 @@ QuantizeReport quantize_model(const std::string& source, const std::string& outp
   const auto total = static_cast<int64_t>(modules.size());
   for (const std::string& module : modules) {
     quantizer.quantize(module, tensors);
-    progress(++done, total);
+    if (!progress(++done, total)) throw EngineError("ABORTED", "stopped; " + output + " was not written");
   }
   const std::string word = prefix + "embeddings.word_embeddings.weight";
   for (const auto& [key, entry] : file.table()) {

@@ -20,10 +20,11 @@ struct QuantizeReport {
 
 /// Reads the model.safetensors at `source` one matrix at a time and writes it to `output` with every linear
 /// layer quantised as transformers does it (the encoder's and the pooler's), word embeddings in fp16, all
-/// else as it is. `progress(done, total)` counts matrices. Throws ALREADY_QUANTIZED, NOT_FINITE,
+/// else as it is. `progress(done, total)` counts matrices, and ends the work
+/// (ABORTED) by returning false. Throws ALREADY_QUANTIZED, NOT_FINITE,
 /// MODEL_CORRUPT, USAGE for a format that is not int8, nf4 or fp4, OUTPUT_UNWRITABLE; no file is left then.
 QuantizeReport quantize_model(const std::string& source, const std::string& output, const ModelShape& shape,
                               const WeightStorage& storage,
-                              const std::function<void(int64_t, int64_t)>& progress);
+                              const std::function<bool(int64_t, int64_t)>& progress);
 
 }  // namespace peft

@@ -1,4 +1,5 @@
 import { copyFileSync, writeFileSync } from "node:fs";
+import { PeftTrainError } from "../../lib/errors.js";
 import type {
   AdapterSpec,
   NativeEncoder,
@@ -40,11 +41,12 @@ export class FakeEngine implements NativeEngine {
   /** Writes the source as it is. */
   async quantize(
     options: QuantizeOptions,
-    onProgress?: (done: number, total: number) => void,
+    onProgress?: (done: number, total: number) => boolean,
   ): Promise<QuantizeReport> {
     this.quantized.push(options);
     copyFileSync(options.weightsPath, options.output);
-    for (const done of [1, 2]) onProgress?.(done, 2);
+    for (const done of [1, 2])
+      if (onProgress?.(done, 2) === false) throw new PeftTrainError("ABORTED", "stopped");
     return {
       tensors: 2,
       parameters: 1000,

@@ -197,7 +197,7 @@ PEFT_TEST(quantised_files_are_read_as_they_are) {
   const PairBatch batch = some_pairs(shape, {3, 9, 5, 1});
   for (const WeightStorage& storage : kStorages) {
     if (storage.format == WeightFormat::kFloat16 || storage.format == WeightFormat::kBfloat16) continue;
-    quantize_model(model.path(), quantised.path(), shape, storage, [](int64_t, int64_t) {});
+    quantize_model(model.path(), quantised.path(), shape, storage, [](int64_t, int64_t) { return true; });
     Session on_load(SessionOptions{model.path(), shape, Pooling::kMean, "cpu", 0, storage});
     std::optional<WeightStorage> as_it_is;
     if (storage.outlier_threshold == 0) as_it_is = storage;

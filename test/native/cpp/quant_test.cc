@@ -237,23 +237,41 @@ PEFT_TEST(models_are_quantised_once_and_whole) {
   const QuantizeReport report =
       quantize_model(source.path(), output.path(), shape, storage, [&](int64_t done, int64_t total) {
         check(done == ++calls && total == 6 * shape.num_layers + 1, "progress");
+        return true;
       });
   check(report.tensors == calls, "every matrix is counted");
   check(report.relative_error > 0.01 && report.relative_error < 0.15, "error of NF4");
   check(report.bytes < report.source_bytes / 5, "bytes");
-  check_error([&] { quantize_model(output.path(), twice.path(), shape, storage, [](int64_t, int64_t) {}); },
-              "ALREADY_QUANTIZED", "quantised already");
+  check_error(
+      [&] {
+        quantize_model(output.path(), twice.path(), shape, storage, [](int64_t, int64_t) { return true; });
+      },
+      "ALREADY_QUANTIZED", "quantised already");
   check(!std::filesystem::exists(twice.path()), "nothing half-written");
+  int64_t seen = 0;
+  check_error(
+      [&] {
+        quantize_model(source.path(), twice.path(), shape, storage,
+                       [&](int64_t done, int64_t) { return (seen = done) < 2; });
+      },
+      "ABORTED", "stopped");
+  check(seen == 2 && !std::filesystem::exists(twice.path()), "stopped at once, and nothing half-written");
   Weights broken = bert;
   broken["encoder.layer.0.intermediate.dense.weight"] =
       bert.at("encoder.layer.0.intermediate.dense.weight") * NAN;
   write_safetensors(source.path(), broken);
-  check_error([&] { quantize_model(source.path(), twice.path(), shape, storage, [](int64_t, int64_t) {}); },
-              "NOT_FINITE", "encoder.layer.0.intermediate.dense.weight");
+  check_error(
+      [&] {
+        quantize_model(source.path(), twice.path(), shape, storage, [](int64_t, int64_t) { return true; });
+      },
+      "NOT_FINITE", "encoder.layer.0.intermediate.dense.weight");
   WeightStorage half;
   half.format = WeightFormat::kFloat16;
-  check_error([&] { quantize_model(source.path(), twice.path(), shape, half, [](int64_t, int64_t) {}); },
-              "USAGE", "float16");
+  check_error(
+      [&] {
+        quantize_model(source.path(), twice.path(), shape, half, [](int64_t, int64_t) { return true; });
+      },
+      "USAGE", "float16");
 }
 
 }  // namespace peft::test
