@@ -95,9 +95,9 @@ int64_t Encoder::planned_activations(int64_t tokens, bool training) const {
   return 4 * tokens * (forward + backward + kept * (layer + d));
 }
 
-int64_t Encoder::training_copies() const {
+int64_t Encoder::gradient_bytes() const {
   int64_t total = 0;
-  for (int64_t i = lowest_adapted_; i < shape_.num_layers; i++) total += layers_[i].training_copies();
+  for (int64_t i = lowest_adapted_; i < shape_.num_layers; i++) total += layers_[i].gradient_bytes();
   return total;
 }
 

@@ -32,7 +32,7 @@ class Encoder {
   int64_t planned_activations(int64_t tokens, bool training) const;
   /// Bytes of what training packs beside the frozen weights: for the input gradient, and with the adapter
   /// folded in.
-  int64_t training_copies() const;
+  int64_t gradient_bytes() const;
 
  private:
   ModelShape shape_;

@@ -8,6 +8,10 @@ RowMoments take_moments(Buffer& buffer, int64_t tokens, at::Device device) {
   return {both[0], both[1]};
 }
 
+Tensor projected(LoraLinear& linear, const Tensor& dy) {
+  return linear.adapted() ? linear.project_gradient(dy) : Tensor();
+}
+
 }  // namespace
 
 LayerActivations LayerBuffers::take(int64_t tokens, const ModelShape& shape, at::Device device) {
@@ -78,9 +82,9 @@ bool EncoderLayer::adapted() const {
   return qkv_.adapted() || attention_output_.adapted() || intermediate_.adapted() || output_.adapted();
 }
 
-int64_t EncoderLayer::training_copies() const {
-  return qkv_.training_copies() + attention_output_.training_copies() + intermediate_.training_copies() +
-         output_.training_copies();
+int64_t EncoderLayer::gradient_bytes() const {
+  return qkv_.gradient_bytes() + attention_output_.gradient_bytes() + intermediate_.gradient_bytes() +
+         output_.gradient_bytes();
 }
 
 void EncoderLayer::prepare(bool use_adapter, const Dropout& adapter_dropout) {
@@ -130,35 +134,40 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
                       sum, masked);
   const Tensor& into_output = output_dropout.active() ? masked : sum;
   Tensor du = scratch.gradient_intermediate.take(tokens, f, device);
-  if (below_output) output_.backward_input(into_output, t0, false, du);
+  const Tensor output_projected = projected(output_, into_output);
+  if (below_output) output_.backward_input(into_output, output_projected, t0, false, du);
   Tensor activated = output_.adapted() ? scratch.gelu.take(tokens, f, device) : Tensor();
   if (below_output || output_.adapted()) gelu_backward(du, kept.intermediate, activated);
-  if (output_.adapted()) output_.backward_parameters(activated, into_output, t0);
+  if (output_.adapted()) output_.backward_parameters(activated, into_output, output_projected, t0);
   if (!below_output) return;
 
+  const Tensor intermediate_projected = projected(intermediate_, du);
   if (intermediate_.adapted()) {
     Tensor normed = scratch.attention_normed.take(tokens, d, device);
     layer_norm_apply(kept.attention_sum, kept.attention_moments, weights_.attention_norm, normed);
-    intermediate_.backward_parameters(normed, du, t0);
+    intermediate_.backward_parameters(normed, du, intermediate_projected, t0);
   }
   if (!below_intermediate) return;
-  intermediate_.backward_input(du, t0, true, sum);
+  intermediate_.backward_input(du, intermediate_projected, t0, true, sum);
 
   // h = LayerNorm(x + dropout(Wo context + bo))
   const Dropout attention_dropout = dropout.hidden(site(DropoutSite::kAttentionOutput), t0);
   layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm,
                       attention_dropout, gradient, masked);
   const Tensor& into_attention = attention_dropout.active() ? masked : gradient;
-  if (attention_output_.adapted()) attention_output_.backward_parameters(kept.context, into_attention, t0);
+  const Tensor attention_projected = projected(attention_output_, into_attention);
+  if (attention_output_.adapted())
+    attention_output_.backward_parameters(kept.context, into_attention, attention_projected, t0);
   if (!below_attention_output) return;
   Tensor dcontext = scratch.gradient_context.take(tokens, d, device);
-  attention_output_.backward_input(into_attention, t0, false, dcontext);
+  attention_output_.backward_input(into_attention, attention_projected, t0, false, dcontext);
 
   Tensor dqkv = scratch.gradient_qkv.take(tokens, 3 * d, device);
   attention_backward(dcontext, kept.qkv, kept.context, kept.lse, micro.layout, shape_.num_heads,
                      dropout.attention(site(DropoutSite::kAttention), t0), dqkv);
-  if (qkv_.adapted()) qkv_.backward_parameters(kept.input, dqkv, t0);
-  if (!lowest) qkv_.backward_input(dqkv, t0, true, gradient);
+  const Tensor qkv_projected = projected(qkv_, dqkv);
+  if (qkv_.adapted()) qkv_.backward_parameters(kept.input, dqkv, qkv_projected, t0);
+  if (!lowest) qkv_.backward_input(dqkv, qkv_projected, t0, true, gradient);
 }
 
 }  // namespace peft

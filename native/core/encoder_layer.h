@@ -80,7 +80,7 @@ class EncoderLayer {
 
   void attach(Adapter* adapter);
   bool adapted() const;
-  int64_t training_copies() const;
+  int64_t gradient_bytes() const;
   void prepare(bool use_adapter, const Dropout& adapter_dropout);
 
   /// out [T, d]; `kept.input` must be set.

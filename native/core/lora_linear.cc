@@ -1,59 +1,91 @@
 #include "core/lora_linear.h"
 
-#include <ATen/ops/mm.h>
+#include <ATen/ops/cat.h>
 
 namespace peft {
 
+void LoraLinear::attach(std::vector<LoraSlice> slices) {
+  slices_ = std::move(slices);
+  factors_.clear();
+  rank_ = 0;
+  active_ = false;
+  for (const LoraSlice& s : slices_) {
+    const int64_t rank = s.module->a.size(0);
+    factors_.push_back({ThinWeight(), ThinWeight(), rank_, rank});
+    rank_ += rank;
+  }
+}
+
 void LoraLinear::prepare(bool use_adapter, const Dropout& dropout) {
   dropout_ = dropout;
-  if (!use_adapter || slices_.empty()) {
-    mode_ = Mode::kBase;
-    return;
+  active_ = use_adapter && adapted();
+  if (!active_) return;
+  std::vector<Tensor> a;
+  std::vector<WideFactor::Block> up, back;
+  for (size_t i = 0; i < slices_.size(); i++) {
+    const LoraModule& m = *slices_[i].module;
+    factors_[i].gradient.assign(m.b, m.scale);
+    if (dropout.active()) factors_[i].down.assign(m.a.t(), 1);
+    a.push_back(m.a);
+    up.push_back({m.b.t(), slices_[i].begin, m.scale});
+    back.push_back({m.a, 0, 1});
   }
-  mode_ = dropout.active() || !base_->dense() ? Mode::kApart : Mode::kFolded;
-  if (mode_ != Mode::kFolded) return;
-  const Tensor whole = base_->dequantize();
-  for (const LoraSlice& s : slices_) {
-    Tensor rows = whole.narrow(0, s.begin, s.size);
-    multiply(s.module->b, s.module->a, s.module->scale, true, rows);
-  }
-  folded_.assign(whole);
+  if (!dropout.active()) down_.assign(at::cat(a).t(), 1);
+  up_.assign(base_->out_features(), up);
+  back_.assign(base_->in_features(), back);
 }
 
 void LoraLinear::forward(const Tensor& x, uint32_t first_token, Tensor& out) {
-  if (mode_ == Mode::kFolded) return folded_.forward(x, bias_, out);
-  base_->forward(x, bias_, out);
-  if (mode_ == Mode::kBase) return;
-  for (const LoraSlice& s : slices_) {
-    Tensor columns = out.narrow(1, s.begin, s.size);
-    const Tensor xa = at::mm(dropped(s, x, first_token), s.module->a.t());
-    multiply(xa, s.module->b.t(), s.module->scale, true, columns);
+  ProductTail tail{.bias = bias_};
+  if (active_) {
+    tail.t = project(x, first_token);
+    tail.u = &up_;
   }
+  base_->forward(x, tail, out);
 }
 
-void LoraLinear::backward_parameters(const Tensor& x, const Tensor& dy, uint32_t first_token) {
-  for (const LoraSlice& s : slices_) {
-    LoraModule& m = *s.module;
-    const Tensor xd = dropped(s, x, first_token), dys = dy.narrow(1, s.begin, s.size);
-    multiply(dys.t(), at::mm(xd, m.a.t()), m.scale, true, m.grad_b);
-    multiply(at::mm(dys, m.b).t(), xd, m.scale, true, m.grad_a);
+Tensor LoraLinear::project_gradient(const Tensor& dy) {
+  Tensor all = gradient_.take(dy.size(0), rank_, dy.device());
+  for (size_t i = 0; i < slices_.size(); i++) {
+    Tensor columns = all.narrow(1, factors_[i].rank_begin, factors_[i].rank);
+    factors_[i].gradient.product(dy.narrow(1, slices_[i].begin, slices_[i].size), columns);
   }
+  return all;
 }
 
-void LoraLinear::backward_input(const Tensor& dy, uint32_t first_token, bool accumulate, Tensor& dx) {
-  if (mode_ == Mode::kFolded) return folded_.backward_input(dy, accumulate, dx);
-  base_->backward_input(dy, accumulate, dx);
-  if (mode_ == Mode::kBase) return;
-  for (const LoraSlice& s : slices_) {
-    const Tensor dxa = at::mm(dy.narrow(1, s.begin, s.size), s.module->b);
+void LoraLinear::backward_parameters(const Tensor& x, const Tensor& dy, const Tensor& projected,
+                                     uint32_t first_token) {
+  const Tensor ax = project(x, first_token);
+  for (size_t i = 0; i < slices_.size(); i++) {
+    const LoraSlice& s = slices_[i];
+    const Factors& f = factors_[i];
+    add_outer_sum(ax.narrow(1, f.rank_begin, f.rank), dy.narrow(1, s.begin, s.size), s.module->scale,
+                  s.module->grad_b.t());
     const Dropout d = slice_dropout(s, first_token);
-    if (!d.active()) {
-      multiply(dxa, s.module->a, s.module->scale, true, dx);
-      continue;
+    Tensor seen = x;
+    if (d.active()) {
+      seen = dropped_.take(x.size(0), x.size(1), x.device());
+      dropout_apply(x, d, false, seen);
     }
-    Tensor dxd = input_gradient_.take(dx.size(0), dx.size(1), dx.device());
-    multiply(dxa, s.module->a, s.module->scale, false, dxd);
-    dropout_apply(dxd, d, true, dx);
+    add_outer_sum(projected.narrow(1, f.rank_begin, f.rank), seen, 1, s.module->grad_a);
+  }
+}
+
+void LoraLinear::backward_input(const Tensor& dy, const Tensor& projected, uint32_t first_token,
+                                bool accumulate, Tensor& dx) {
+  ProductTail tail{.accumulate = accumulate};
+  if (active_ && !dropout_.active()) {
+    tail.t = projected;
+    tail.u = &back_;
+  }
+  base_->backward_input(dy, tail, dx);
+  if (!active_ || !dropout_.active()) return;
+  for (size_t i = 0; i < slices_.size(); i++) {
+    Tensor part = input_gradient_.take(dx.size(0), dx.size(1), dx.device());
+    part.zero_();
+    const Factors& f = factors_[i];
+    part.addmm_(projected.narrow(1, f.rank_begin, f.rank), slices_[i].module->a);
+    dropout_apply(part, slice_dropout(slices_[i], first_token), true, dx);
   }
 }
 
@@ -64,12 +96,19 @@ Dropout LoraLinear::slice_dropout(const LoraSlice& slice, uint32_t first_token) 
   return d;
 }
 
-Tensor LoraLinear::dropped(const LoraSlice& slice, const Tensor& x, uint32_t first_token) {
-  const Dropout d = slice_dropout(slice, first_token);
-  if (!d.active()) return x;
-  Tensor out = dropped_.take(x.size(0), x.size(1), x.device());
-  dropout_apply(x, d, false, out);
-  return out;
+Tensor LoraLinear::project(const Tensor& x, uint32_t first_token) {
+  Tensor all = projected_.take(x.size(0), rank_, x.device());
+  if (!dropout_.active()) {
+    down_.product(x, all);
+    return all;
+  }
+  for (size_t i = 0; i < slices_.size(); i++) {
+    Tensor dropped = dropped_.take(x.size(0), x.size(1), x.device());
+    dropout_apply(x, slice_dropout(slices_[i], first_token), false, dropped);
+    Tensor columns = all.narrow(1, factors_[i].rank_begin, factors_[i].rank);
+    factors_[i].down.product(dropped, columns);
+  }
+  return all;
 }
 
 }  // namespace peft

@@ -6,7 +6,6 @@
 #include "core/buffer.h"
 #include "kernels/kernels.h"
 #include "weights/frozen_linear.h"
-#include "weights/gemm.h"
 
 namespace peft {
 
@@ -22,46 +21,54 @@ struct LoraSlice {
 
 /// A frozen linear layer with LoRA on some or all of its rows.
 ///
-/// Without dropout on x the adapter is folded into a dense copy once a step, W + scale * B A, so that forward
-/// and the input gradient are one product each; otherwise the low-rank path runs apart. Both give the same
-/// numbers.
+/// What the adapter adds, scale * B(A(x)), and what it takes from the input gradient, ride along with the
+/// frozen weight's product as a term of the rank of all slices together: it is never read or written apart.
 class LoraLinear {
  public:
   LoraLinear(FrozenLinear* base, Tensor bias) : base_(base), bias_(std::move(bias)) {}
 
-  void attach(std::vector<LoraSlice> slices) { slices_ = std::move(slices); }
+  void attach(std::vector<LoraSlice> slices);
   bool adapted() const { return !slices_.empty(); }
-  /// Bytes that training packs beside the frozen weight where that is dense: one copy for the input gradient,
-  /// and one more where the adapter is folded in.
-  int64_t training_copies() const {
-    return base_->dense() ? 4 * base_->in_features() * base_->out_features() * (adapted() ? 2 : 1) : 0;
-  }
+  /// Bytes that training asks for beside the frozen weight.
+  int64_t gradient_bytes() const { return base_->gradient_bytes(); }
 
-  /// Chooses how the next passes run; call it whenever the adapter's weights have changed. `dropout` is the
+  /// Packs the adapter's weights for the next passes; call it whenever they have changed. `dropout` is the
   /// adapter's (site and first token are filled in here and in the calls below).
   void prepare(bool use_adapter, const Dropout& dropout);
 
   /// out [T, out] = x W' + bias + scale * B(A(dropout(x))); bias is left out where it was given as undefined.
   void forward(const Tensor& x, uint32_t first_token, Tensor& out);
+  /// scale * dy B, [T, rank of all slices]: what the two calls below share. Valid until the next.
+  Tensor project_gradient(const Tensor& dy);
   /// Adds the gradients of A and B for output gradient dy [T, out].
-  void backward_parameters(const Tensor& x, const Tensor& dy, uint32_t first_token);
-  /// dx [T, in], added to if accumulate.
-  void backward_input(const Tensor& dy, uint32_t first_token, bool accumulate, Tensor& dx);
+  void backward_parameters(const Tensor& x, const Tensor& dy, const Tensor& projected, uint32_t first_token);
+  /// dx [T, in], added to if accumulate. `projected` is read where there is an adapter.
+  void backward_input(const Tensor& dy, const Tensor& projected, uint32_t first_token, bool accumulate,
+                      Tensor& dx);
 
  private:
-  enum class Mode { kBase, kFolded, kApart };
+  /// One slice's factors as the products take them, and its columns among those of all slices.
+  struct Factors {
+    ThinWeight down;      // A'
+    ThinWeight gradient;  // scale * B
+    int64_t rank_begin, rank;
+  };
 
   Dropout slice_dropout(const LoraSlice& slice, uint32_t first_token) const;
-  /// x as this slice's A sees it.
-  Tensor dropped(const LoraSlice& slice, const Tensor& x, uint32_t first_token);
+  /// A(dropout(x)) of every slice, [T, rank].
+  Tensor project(const Tensor& x, uint32_t first_token);
 
   FrozenLinear* base_;
   Tensor bias_;
   std::vector<LoraSlice> slices_;
-  Mode mode_ = Mode::kBase;
+  std::vector<Factors> factors_;
+  int64_t rank_ = 0;     // of all slices
+  bool active_ = false;  // the adapter is on in the next passes
   Dropout dropout_;
-  PackedWeight folded_;
-  Buffer dropped_, input_gradient_;
+  ThinWeight down_;     // A' of all slices, where all see the same x
+  WideFactor up_;       // scale * B' of all slices, for y
+  WideFactor back_;     // A of all slices, for dx
+  Buffer projected_, gradient_, dropped_, input_gradient_;
 };
 
 }  // namespace peft

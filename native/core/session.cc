@@ -77,7 +77,7 @@ SessionInfo Session::info() const {
 MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
   const BertWeights& w = encoder_.weights();
   MemoryPlan plan;
-  plan.linear = w.linear_bytes() + (training ? encoder_.training_copies() : 0);
+  plan.linear = w.linear_bytes() + (training ? encoder_.gradient_bytes() : 0);
   plan.embeddings = w.embedding_bytes();
   plan.other = w.other_bytes;
   plan.adapter = adapter_ ? 8 * adapter_->parameter_count() : 0;

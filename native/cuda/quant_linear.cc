@@ -1,8 +1,6 @@
 #include "cuda/quant_linear.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/tensor.h>
 
 #include "cuda/kernel_args.h"
@@ -18,15 +16,6 @@ int64_t bytes_of(std::initializer_list<const Tensor*> tensors) {
     if (t->defined()) total += static_cast<int64_t>(t->nbytes());
   }
   return total;
-}
-
-/// dx = dy w, added to dx if accumulate, for a w of dy's type.
-void dense_backward(const Tensor& w, const Tensor& dy, bool accumulate, Tensor& dx) {
-  if (accumulate) {
-    at::addmm_out(dx, dx, dy, w);
-  } else {
-    at::mm_out(dx, dy, w);
-  }
 }
 
 class FourBitLinear final : public FrozenLinear {
@@ -54,25 +43,21 @@ class FourBitLinear final : public FrozenLinear {
 
   Tensor dequantize() const override { return plain(at::kFloat); }
 
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    if (x.size(0) > kLinearBatch) {
-      const Tensor w = plain(x.scalar_type());
-      if (bias.defined()) {
-        at::addmm_out(out, bias.to(x.scalar_type()), x, w.t());
-      } else {
-        at::mm_out(out, x, w.t());
-      }
-      return;
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
+    if (x.size(0) > kLinearBatch || tail.accumulate) {
+      return plain_product(x, plain(x.scalar_type()).t(), tail, out);
     }
+    const Tensor& bias = tail.bias;
     for (size_t p = 0; p < parts_.size(); p++) {
       const int64_t first = static_cast<int64_t>(p) * part_rows_;
       Tensor y = out.narrow(1, first, part_rows_);
       linear(launcher_, parts_[p], x, bias.defined() ? bias.narrow(0, first, part_rows_) : bias, y);
     }
+    add_low_rank(tail, out);
   }
 
-  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    dense_backward(plain(dy.scalar_type()), dy, accumulate, dx);
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
+    plain_product(dy, plain(dy.scalar_type()), tail, dx);
   }
 
  private:
@@ -131,11 +116,13 @@ class Int8Linear final : public FrozenLinear {
   int64_t bytes() const override { return bytes_of({&weight_.codes, &weight_.absmax}); }
   Tensor dequantize() const override { return plain(at::kFloat); }
 
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    linear(launcher_, weight_, x, bias, threshold_, out);
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
+    if (tail.accumulate) return plain_product(x, plain(x.scalar_type()).t(), tail, out);
+    linear(launcher_, weight_, x, tail.bias, threshold_, out);
+    add_low_rank(tail, out);
   }
-  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    dense_backward(plain(dy.scalar_type()), dy, accumulate, dx);
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
+    plain_product(dy, plain(dy.scalar_type()), tail, dx);
   }
 
  private:

@@ -23,7 +23,8 @@ const CpuKernels* supported(const char* name) {
   if (std::strcmp(name, "avx512") == 0) {
     const bool ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma");
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
+                    __builtin_cpu_supports("fma");
     return ok ? &cpu::avx512::kKernels : nullptr;
   }
   if (std::strcmp(name, "avx2") == 0) {

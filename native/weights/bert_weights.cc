@@ -98,7 +98,8 @@ class BertReader {
     bias = at::cat(biases);
     if (!blockwise.empty()) return make_four_bit_linear(blockwise, device_);
     if (!codes.empty()) {
-      return make_int8_linear({at::cat(codes), at::cat(absmax)}, storage_.outlier_threshold, device_);
+      return make_int8_linear({at::cat(codes), at::cat(absmax)}, storage_.outlier_threshold, device_,
+                              storage_.int8_gradient ? Int8Gradient::kRounded : Int8Gradient::kExact);
     }
     const Tensor whole = at::cat(plains).to(device_);
     return storage_.format == WeightFormat::kFloat32 ? make_dense_linear(whole) : make_half_linear(whole);

@@ -12,13 +12,14 @@ class DenseLinear final : public FrozenLinear {
   int64_t out_features() const override { return weight_.out_features(); }
   int64_t bytes() const override { return weight_.bytes(); }
   Tensor dequantize() const override { return weight_.unpack(); }
-  bool dense() const override { return true; }
+  /// W lies packed for forward; once more for the gradient.
+  int64_t gradient_bytes() const override { return weight_.gradient_bytes(); }
 
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    weight_.forward(x, bias, out);
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
+    weight_.forward(x, tail, out);
   }
-  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    weight_.backward_input(dy, accumulate, dx);
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
+    weight_.backward_input(dy, tail, dx);
   }
 
  private:

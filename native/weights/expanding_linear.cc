@@ -1,5 +1,4 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/round.h>
@@ -17,15 +16,11 @@ namespace {
 /// Expands W to fp32 for every product.
 class ExpandingLinear : public FrozenLinear {
  public:
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    if (bias.defined()) {
-      at::addmm_out(out, bias, x, dequantize().t());
-    } else {
-      at::mm_out(out, x, dequantize().t());
-    }
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
+    plain_product(x, dequantize().t(), tail, out);
   }
-  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    at::addmm_out(dx, dx, dy, dequantize(), accumulate ? 1 : 0);
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
+    plain_product(dy, dequantize(), tail, dx);
   }
 };
 
@@ -91,15 +86,24 @@ class FourBitLinear final : public ExpandingLinear {
 
 class Int8Linear final : public ExpandingLinear {
  public:
-  Int8Linear(const RowInt8Weight& weight, double threshold, at::Device device)
-      : codes_(weight.codes.to(device)), scale_((weight.absmax / 127.0f).to(device)), threshold_(threshold) {}
+  Int8Linear(const RowInt8Weight& weight, double threshold, at::Device device, Int8Gradient gradient)
+      : codes_(weight.codes.to(device)),
+        scale_((weight.absmax / 127.0f).to(device)),
+        threshold_(threshold),
+        gradient_(gradient) {}
 
   int64_t in_features() const override { return codes_.size(1); }
   int64_t out_features() const override { return codes_.size(0); }
   int64_t bytes() const override { return static_cast<int64_t>(codes_.nbytes() + scale_.nbytes()); }
   Tensor dequantize() const override { return codes_.to(at::kFloat) * scale_.unsqueeze(1); }
 
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
+    if (gradient_ == Int8Gradient::kExact) return ExpandingLinear::backward_input(dy, tail, dx);
+    const RowInt8Weight columns = quantize_rows(dequantize().t().cpu().contiguous());
+    Int8Linear(columns, 0, dy.device(), gradient_).forward(dy, tail, dx);
+  }
+
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
     const Tensor zero = at::zeros_like(x);
     const Tensor beyond = threshold_ > 0 ? x.abs() >= threshold_ : zero.to(at::kBool);
     const Tensor kept = at::where(beyond, zero, x);
@@ -108,14 +112,17 @@ class Int8Linear final : public ExpandingLinear {
     // Sums of up to 4,096 products of bytes are exact in fp64; a GPU's int8 product asks for special shapes.
     const Tensor sums = at::mm(q.to(at::kDouble), codes_.to(at::kDouble).t()).to(at::kFloat);
     const Tensor outliers = at::where(beyond, x, zero).to(at::kHalf).to(at::kFloat);
-    out.copy_(sums * (absmax / 127.0f) * scale_ +
-              at::mm(outliers, dequantize().to(at::kHalf).to(at::kFloat).t()));
-    if (bias.defined()) out.add_(bias);
+    const Tensor product = sums * (absmax / 127.0f) * scale_ +
+                           at::mm(outliers, dequantize().to(at::kHalf).to(at::kFloat).t());
+    out.copy_(tail.accumulate ? out + product : product);
+    if (tail.bias.defined()) out.add_(tail.bias);
+    add_low_rank(tail, out);
   }
 
  private:
   Tensor codes_, scale_;
   double threshold_;
+  Int8Gradient gradient_;
 };
 
 }  // namespace
@@ -130,8 +137,8 @@ std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWe
 }
 
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device) {
-  return std::make_unique<Int8Linear>(weight, threshold, device);
+                                               at::Device device, Int8Gradient gradient) {
+  return std::make_unique<Int8Linear>(weight, threshold, device, gradient);
 }
 
 }  // namespace peft::reference

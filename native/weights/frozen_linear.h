@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/table.h"
 #include "weights/blockwise.h"
+#include "weights/low_rank.h"
 #include "weights/row_int8.h"
 
 namespace peft {
@@ -25,13 +26,12 @@ class FrozenLinear {
   virtual int64_t bytes() const = 0;
   /// A fresh copy of W as fp32 [out, in].
   virtual Tensor dequantize() const = 0;
-  /// Whether a dense copy per adapter is in proportion to the weight itself, so that the adapter may be
-  /// folded in.
-  virtual bool dense() const { return false; }
-  /// out [T, out] = x W' + bias (bias may be undefined).
-  virtual void forward(const Tensor& x, const Tensor& bias, Tensor& out) const = 0;
-  /// dx [T, in] = dy W, added to dx if accumulate.
-  virtual void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) = 0;
+  /// Bytes that the first call of backward_input adds to them.
+  virtual int64_t gradient_bytes() const { return 0; }
+  /// out [T, out] = x W' + tail.
+  virtual void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const = 0;
+  /// dx [T, in] = dy W + tail.
+  virtual void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) = 0;
 };
 
 /// W in fp32.
@@ -47,11 +47,15 @@ std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWe
                                                    at::Device device,
                                                    const CpuKernels& kernels = cpu_kernels());
 
+/// How the input gradient of an 8-bit weight is multiplied: dy times the dequantised W in fp32, or both rounded
+/// to 8 bits, W once more with a scale for every column.
+enum class Int8Gradient { kExact, kRounded };
+
 /// W in 8 bits. Forward rounds each row of x to 8 bits too and sums in int32; entries of x that reach
-/// `threshold` (0: none) are multiplied in fp16 precision with the matching columns instead. The input
-/// gradient is dy times the dequantised W.
+/// `threshold` (0: none) are multiplied in fp16 precision with the matching columns instead.
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device, const CpuKernels& kernels = cpu_kernels());
+                                               at::Device device, Int8Gradient gradient = Int8Gradient::kExact,
+                                               const CpuKernels& kernels = cpu_kernels());
 
 /// The same weights in plain ATen calls, for devices other than the CPU and as the reference of the tests.
 namespace reference {
@@ -59,7 +63,8 @@ std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight);
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
                                                    at::Device device);
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device);
+                                               at::Device device,
+                                               Int8Gradient gradient = Int8Gradient::kExact);
 }  // namespace reference
 
 }  // namespace peft

@@ -1,8 +1,6 @@
 #include "weights/gemm.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
 #include "kernels/cpu/table.h"
 
@@ -22,28 +20,20 @@ Tensor packed_buffer(int64_t k, int64_t n) {
 }  // namespace
 
 int64_t PackedWeight::bytes() const {
-  return defined() ? static_cast<int64_t>(forward_.nbytes() + (backward_.defined() ? backward_.nbytes() : 0))
-                   : 0;
+  return static_cast<int64_t>(forward_.nbytes() + (backward_.defined() ? backward_.nbytes() : 0));
 }
 
-void PackedWeight::assign(const Tensor& weight) {
-  const bool reuse = defined() && weight.size(0) == out_ && weight.size(1) == in_;
-  out_ = weight.size(0);
-  in_ = weight.size(1);
+PackedWeight::PackedWeight(const Tensor& weight) : out_(weight.size(0)), in_(weight.size(1)) {
   if (!weight.device().is_cpu()) {
-    forward_ = weight.clone();
+    forward_ = weight;
     return;
   }
-  if (!reuse) {
-    forward_ = packed_buffer(in_, out_);
-    backward_ = Tensor();
-  }
+  forward_ = packed_buffer(in_, out_);
   cpu_kernels().pack(weight.const_data_ptr<float>(), 1, in_, in_, out_, forward_.mutable_data_ptr<float>());
-  if (backward_.defined()) pack_backward(weight);
 }
 
-void PackedWeight::pack_backward(const Tensor& weight) {
-  cpu_kernels().pack(weight.const_data_ptr<float>(), in_, 1, out_, in_, backward_.mutable_data_ptr<float>());
+int64_t PackedWeight::gradient_bytes() const {
+  return !on_cpu() || backward_.defined() ? 0 : 4 * cpu_kernels().packed_floats(out_, in_);
 }
 
 Tensor PackedWeight::unpack() const {
@@ -53,33 +43,21 @@ Tensor PackedWeight::unpack() const {
   return weight;
 }
 
-void PackedWeight::forward(const Tensor& x, const Tensor& bias, Tensor& out) const {
-  if (on_cpu()) {
-    cpu_kernels().product_packed(rows_of(x), x.stride(0), forward_.const_data_ptr<float>(), x.size(0), in_,
-                                 out_, bias.defined() ? bias.const_data_ptr<float>() : nullptr, false,
-                                 out.mutable_data_ptr<float>(), out.stride(0));
-  } else if (bias.defined()) {
-    at::addmm_out(out, bias, x, forward_.t());
-  } else {
-    at::mm_out(out, x, forward_.t());
-  }
+void PackedWeight::forward(const Tensor& x, const ProductTail& tail, Tensor& out) const {
+  if (!on_cpu()) return plain_product(x, forward_.t(), tail, out);
+  cpu_kernels().product_packed(rows_of(x), x.stride(0), forward_.const_data_ptr<float>(), x.size(0), in_, out_,
+                               kernel_tail(tail), out.mutable_data_ptr<float>(), out.stride(0));
 }
 
-void PackedWeight::backward_input(const Tensor& dy, bool accumulate, Tensor& dx) {
-  if (!on_cpu()) {
-    at::addmm_out(dx, dx, dy, forward_, accumulate ? 1 : 0);
-    return;
-  }
+void PackedWeight::backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) {
+  if (!on_cpu()) return plain_product(dy, forward_, tail, dx);
   if (!backward_.defined()) {
     backward_ = packed_buffer(out_, in_);
-    pack_backward(unpack());
+    const Tensor weight = unpack();
+    cpu_kernels().pack(weight.const_data_ptr<float>(), in_, 1, out_, in_, backward_.mutable_data_ptr<float>());
   }
   cpu_kernels().product_packed(rows_of(dy), dy.stride(0), backward_.const_data_ptr<float>(), dy.size(0), out_,
-                               in_, nullptr, accumulate, dx.mutable_data_ptr<float>(), dx.stride(0));
-}
-
-void multiply(const Tensor& a, const Tensor& b, double scale, bool accumulate, Tensor& out) {
-  at::addmm_out(out, out, a, b, accumulate ? 1 : 0, scale);
+                               in_, kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));
 }
 
 }  // namespace peft

@@ -25,15 +25,14 @@ class HalfLinear final : public FrozenLinear {
     return w;
   }
 
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    kernels_.product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0),
-                            bias.defined() ? bias.const_data_ptr<float>() : nullptr, false,
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
+    kernels_.product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0), kernel_tail(tail),
                             out.mutable_data_ptr<float>(), out.stride(0));
   }
 
-  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
     kernels_.product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), view(), dy.size(0),
-                                       accumulate, dx.mutable_data_ptr<float>(), dx.stride(0));
+                                       kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));
   }
 
  private:

@@ -1,10 +1,9 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/_int_mm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 
-#include <cstring>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "cuda/quant_linear.h"
@@ -20,109 +19,155 @@ struct Outliers {
   std::vector<int64_t> columns;  // of W, by slot
 };
 
-/// libtorch's int8 product has a fast path for AVX-512 VNNI; elsewhere it is slower than fp32.
-bool fast_int8_product(const CpuKernels& kernels) { return std::strcmp(kernels.name, "avx512") == 0; }
-
-class Int8Linear final : public FrozenLinear {
- public:
-  Int8Linear(const RowInt8Weight& weight, double threshold, const CpuKernels& kernels)
-      : kernels_(kernels),
-        codes_(weight.codes.contiguous()),
-        scale_((weight.absmax / 127.0f).contiguous()),
-        threshold_(static_cast<float>(threshold)) {}
-
-  int64_t in_features() const override { return codes_.size(1); }
-  int64_t out_features() const override { return codes_.size(0); }
-  int64_t bytes() const override { return static_cast<int64_t>(codes_.nbytes() + scale_.nbytes()); }
-  Tensor dequantize() const override { return codes_.to(at::kFloat) * scale_.unsqueeze(1); }
-
-  void forward(const Tensor& x, const Tensor& bias, Tensor& out) const override {
-    const int64_t rows = x.size(0), k = in_features(), n = out_features();
-    Tensor q = at::empty({rows, k}, codes_.options());
-    Tensor row_scale = at::empty({rows}, scale_.options());
-    std::vector<int32_t> counts(static_cast<size_t>(rows));
-    kernels_.quantize_rows_int8(x.const_data_ptr<float>(), x.stride(0), rows, k, threshold_,
-                                q.mutable_data_ptr<int8_t>(), row_scale.mutable_data_ptr<float>(),
-                                counts.data());
-    const Tensor sums = integer_product(q);
-    kernels_.dequantize_sums(sums.const_data_ptr<int32_t>(), rows, n, row_scale.const_data_ptr<float>(),
-                             scale_.const_data_ptr<float>(),
-                             bias.defined() ? bias.const_data_ptr<float>() : nullptr,
-                             out.mutable_data_ptr<float>(), out.stride(0));
-    const Outliers outliers = collect(x, counts);
-    if (outliers.columns.empty()) return;
-    const Tensor columns = outlier_columns(outliers.columns);
-    kernels_.add_outliers(outliers.begin.data(), outliers.slot.data(), outliers.value.data(),
-                          columns.const_data_ptr<float>(), rows, n, out.mutable_data_ptr<float>(),
-                          out.stride(0));
-  }
-
-  void backward_input(const Tensor& dy, bool accumulate, Tensor& dx) override {
-    const RowInt8 w{codes_.const_data_ptr<int8_t>(), scale_.const_data_ptr<float>(), out_features(),
-                    in_features()};
-    kernels_.product_int8_transposed(dy.const_data_ptr<float>(), dy.stride(0), w, dy.size(0), accumulate,
-                                     dx.mutable_data_ptr<float>(), dx.stride(0));
-  }
-
- private:
-  /// int32 [T, out] = q W'.
-  Tensor integer_product(const Tensor& q) const {
-    if (fast_int8_product(kernels_)) return at::_int_mm(q, codes_.t());
-    // Whole numbers in fp64 are exact.
-    return at::mm(q.to(at::kDouble), codes_.to(at::kDouble).t()).to(at::kInt);
-  }
-
-  Outliers collect(const Tensor& x, const std::vector<int32_t>& counts) const {
-    Outliers o;
-    o.begin.reserve(counts.size() + 1);
-    o.begin.push_back(0);
-    std::map<int64_t, int32_t> slots;
-    const float* data = x.const_data_ptr<float>();
-    for (size_t t = 0; t < counts.size(); t++) {
-      const float* row = data + static_cast<int64_t>(t) * x.stride(0);
-      for (int64_t j = 0, left = counts[t]; left > 0 && j < in_features(); j++) {
-        if (!(std::abs(row[j]) >= threshold_)) continue;
-        left--;
-        const auto [at, fresh] = slots.emplace(j, static_cast<int32_t>(o.columns.size()));
-        if (fresh) o.columns.push_back(j);
-        o.slot.push_back(at->second);
-        o.value.push_back(static_cast<float>(static_cast<at::Half>(row[j])));
-      }
-      o.begin.push_back(static_cast<int32_t>(o.slot.size()));
+Outliers collect(const Tensor& x, const std::vector<int32_t>& counts, float threshold) {
+  Outliers o;
+  const int64_t k = x.size(1);
+  o.begin.reserve(counts.size() + 1);
+  o.begin.push_back(0);
+  std::map<int64_t, int32_t> slots;
+  const float* data = x.const_data_ptr<float>();
+  for (size_t t = 0; t < counts.size(); t++) {
+    const float* row = data + static_cast<int64_t>(t) * x.stride(0);
+    for (int64_t j = 0, left = counts[t]; left > 0 && j < k; j++) {
+      if (!(std::abs(row[j]) >= threshold)) continue;
+      left--;
+      const auto [at, fresh] = slots.emplace(j, static_cast<int32_t>(o.columns.size()));
+      if (fresh) o.columns.push_back(j);
+      o.slot.push_back(at->second);
+      o.value.push_back(static_cast<float>(static_cast<at::Half>(row[j])));
     }
-    return o;
+    o.begin.push_back(static_cast<int32_t>(o.slot.size()));
+  }
+  return o;
+}
+
+/// W [n, k] in 8 bits with one scale a row, laid out for whole-number products.
+class Int8Weight {
+ public:
+  Int8Weight(const RowInt8Weight& weight, const CpuKernels& kernels)
+      : kernels_(kernels), n_(weight.codes.size(0)), k_(weight.codes.size(1)) {
+    const int64_t rows = kernels_.stored_rows(n_);
+    codes_ = at::empty({rows * kernels_.int8_row_bytes(k_)}, at::TensorOptions().dtype(at::kByte));
+    kernels_.store_int8(weight.codes.contiguous().const_data_ptr<int8_t>(), n_, k_,
+                        codes_.mutable_data_ptr<uint8_t>());
+    scale_ = at::zeros({rows}, weight.absmax.options());
+    scale_.narrow(0, 0, n_).copy_(weight.absmax / 127.0f);
   }
 
-  /// The columns of W as rows, in fp16 precision: [columns, out].
-  Tensor outlier_columns(const std::vector<int64_t>& columns) const {
-    const int64_t n = out_features(), k = in_features();
-    Tensor out = at::empty({static_cast<int64_t>(columns.size()), n}, scale_.options());
+  int64_t rows() const { return n_; }
+  int64_t columns() const { return k_; }
+  int64_t bytes() const { return static_cast<int64_t>(codes_.nbytes() + scale_.nbytes()); }
+
+  StoredWeight view() const {
+    StoredWeight w{};
+    w.format = StoredFormat::kInt8;
+    w.n = n_;
+    w.k = k_;
+    w.codes = codes_.const_data_ptr();
+    w.scale = scale_.const_data_ptr<float>();
+    return w;
+  }
+
+  Tensor dequantize() const {
+    Tensor w = at::empty({n_, k_}, scale_.options());
+    kernels_.expand_stored(view(), w.mutable_data_ptr<float>());
+    return w;
+  }
+
+  /// Columns of W as rows, in fp16 precision: [columns, n].
+  Tensor half_columns(const std::vector<int64_t>& columns) const {
+    const int64_t panel = kernels_.stored_rows(1), row_bytes = kernels_.int8_row_bytes(k_);
+    const auto* codes = codes_.const_data_ptr<uint8_t>();
+    const auto* scale = scale_.const_data_ptr<float>();
+    Tensor out = at::empty({static_cast<int64_t>(columns.size()), n_}, scale_.options());
     float* to = out.mutable_data_ptr<float>();
-    const int8_t* codes = codes_.const_data_ptr<int8_t>();
-    const float* scale = scale_.const_data_ptr<float>();
     for (const int64_t column : columns) {
-      for (int64_t i = 0; i < n; i++) {
-        *to++ = static_cast<float>(static_cast<at::Half>(codes[i * k + column] * scale[i]));
+      for (int64_t row = 0; row < n_; row++) {
+        const int64_t lane = row % panel;
+        const uint8_t code = codes[(row - lane) * row_bytes + column / 4 * 4 * panel + 4 * lane + column % 4];
+        *to++ = static_cast<float>(static_cast<at::Half>(static_cast<float>(code - 128) * scale[row]));
       }
     }
     return out;
   }
 
+  /// out = round(x) W' + tail. Returns how many entries of each row reach the threshold (0: none do); they are
+  /// left out.
+  std::vector<int32_t> product(const Tensor& x, float threshold, const ProductTail& tail, Tensor& out) const {
+    const int64_t rows = x.size(0), ld = kernels_.int8_row_bytes(k_);
+    const Tensor q = at::empty({rows, ld}, codes_.options().dtype(at::kChar));
+    const Tensor scale = at::empty({rows}, scale_.options());
+    std::vector<int32_t> sum(static_cast<size_t>(rows)), beyond(static_cast<size_t>(rows));
+    kernels_.quantize_rows_int8(x.const_data_ptr<float>(), x.stride(0), rows, k_, threshold,
+                                q.mutable_data_ptr<int8_t>(), scale.mutable_data_ptr<float>(), sum.data(),
+                                beyond.data());
+    const Int8Rows a{q.const_data_ptr<int8_t>(), ld, rows, scale.const_data_ptr<float>(), sum.data()};
+    kernels_.product_int8(a, view(), kernel_tail(tail), out.mutable_data_ptr<float>(), out.stride(0));
+    return beyond;
+  }
+
+ private:
   const CpuKernels& kernels_;
-  Tensor codes_;  // int8 [out, in]
-  Tensor scale_;  // fp32 [out], absmax / 127
+  int64_t n_, k_;
+  Tensor codes_;  // in panels, see StoredWeight
+  Tensor scale_;  // fp32 [padded n]: absmax / 127
+};
+
+class Int8Linear final : public FrozenLinear {
+ public:
+  Int8Linear(const RowInt8Weight& weight, double threshold, Int8Gradient gradient, const CpuKernels& kernels)
+      : kernels_(kernels),
+        weight_(weight, kernels),
+        threshold_(static_cast<float>(threshold)),
+        gradient_(gradient) {}
+
+  int64_t in_features() const override { return weight_.columns(); }
+  int64_t out_features() const override { return weight_.rows(); }
+  int64_t bytes() const override { return weight_.bytes() + (columns_ ? columns_->bytes() : 0); }
+  int64_t gradient_bytes() const override {
+    if (gradient_ == Int8Gradient::kExact || columns_) return 0;
+    return kernels_.stored_rows(in_features()) * (kernels_.int8_row_bytes(out_features()) + 4);
+  }
+  Tensor dequantize() const override { return weight_.dequantize(); }
+
+  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
+    const std::vector<int32_t> counts = weight_.product(x, threshold_, tail, out);
+    const Outliers outliers = collect(x, counts, threshold_);
+    if (outliers.columns.empty()) return;
+    const Tensor columns = weight_.half_columns(outliers.columns);
+    kernels_.add_outliers(outliers.begin.data(), outliers.slot.data(), outliers.value.data(),
+                          columns.const_data_ptr<float>(), x.size(0), out_features(),
+                          out.mutable_data_ptr<float>(), out.stride(0));
+  }
+
+  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
+    if (gradient_ == Int8Gradient::kExact) {
+      kernels_.product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), weight_.view(), dy.size(0),
+                                         kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));
+      return;
+    }
+    if (!columns_) columns_.emplace(quantize_rows(dequantize().t().contiguous()), kernels_);
+    columns_->product(dy, 0, tail, dx);
+  }
+
+ private:
+  const CpuKernels& kernels_;
+  Int8Weight weight_;
   float threshold_;
+  Int8Gradient gradient_;
+  std::optional<Int8Weight> columns_;  // W', once the gradient asked for it
 };
 
 }  // namespace
 
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device, const CpuKernels& kernels) {
+                                               at::Device device, Int8Gradient gradient,
+                                               const CpuKernels& kernels) {
   if (!device.is_cpu()) {
     if (auto w = cuda::make_int8_linear(weight, threshold, device)) return w;
-    return reference::make_int8_linear(weight, threshold, device);
+    return reference::make_int8_linear(weight, threshold, device, gradient);
   }
-  return std::make_unique<Int8Linear>(weight, threshold, kernels);
+  return std::make_unique<Int8Linear>(weight, threshold, gradient, kernels);
 }
 
 }  // namespace peft

@@ -21,6 +21,8 @@ struct WeightStorage {
   double outlier_fraction = 0;
   /// Entries of x beyond this go through fp16; int8 only. 0 turns that off.
   double outlier_threshold = 6;
+  /// The input gradient is multiplied in 8 bits too; int8 only.
+  bool int8_gradient = false;
 };
 
 /// Names as in lib/native/types.ts. Throws USAGE for a name that is none.

@@ -11,71 +11,65 @@ namespace {
 constexpr int64_t kDepth = 384;           // rows of a panel that are worked on at once: 48 KiB of B
 constexpr int64_t kRowBlock = 8 * kRows;  // rows of A that stay in the second-level cache meanwhile
 
-template <int ROWS>
-inline void panel_product(const float* a, int64_t lda, const float* b, int64_t depth, bool add,
-                          const float* bias, float* c, int64_t ldc, int64_t columns) {
-  Vec acc[ROWS][kVectors];
+template <int ROWS, int VECTORS>
+inline void panel_product(const float* a, int64_t lda, const float* b, int64_t depth, const PanelTail& tail,
+                          float* c, int64_t ldc, int64_t columns) {
+  Vec acc[ROWS][VECTORS];
   for (int m = 0; m < ROWS; m++)
-    for (int v = 0; v < kVectors; v++) acc[m][v] = Vec{};
-  for (int64_t k = 0; k < depth; k++) {
-    Vec bv[kVectors];
-    for (int v = 0; v < kVectors; v++) bv[v] = load(b + k * kPanel + v * kLanes);
-    for (int m = 0; m < ROWS; m++) {
-      const float av = a[m * lda + k];
-      for (int v = 0; v < kVectors; v++) acc[m][v] += av * bv[v];
-    }
-  }
-  for (int m = 0; m < ROWS; m++) {
-    for (int v = 0; v < kVectors; v++) {
-      float* to = c + m * ldc + v * kLanes;
-      const int64_t n = columns - v * kLanes;
-      if (n >= kLanes) {
-        Vec x = acc[m][v];
-        if (add) x += load(to);
-        if (bias != nullptr) x += load(bias + v * kLanes);
-        store(to, x);
-      } else if (n > 0) {
-        Vec x = acc[m][v];
-        if (add) x += load_first(to, n);
-        if (bias != nullptr) x += load_first(bias + v * kLanes, n);
-        store_first(to, x, n);
-      }
-    }
+    for (int v = 0; v < VECTORS; v++) acc[m][v] = Vec{};
+  multiply_add<ROWS, VECTORS>(acc, a, lda, b, depth);
+  finish<ROWS, VECTORS>(acc, tail, c, ldc, columns);
+}
+
+template <int ROWS, int VECTORS>
+inline void remaining_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_t depth,
+                           const PanelTail& tail, float* c, int64_t ldc, int64_t columns) {
+  if (rows == ROWS) {
+    panel_product<ROWS, VECTORS>(a, lda, b, depth, tail, c, ldc, columns);
+  } else if constexpr (ROWS > 1) {
+    remaining_rows<ROWS - 1, VECTORS>(rows, a, lda, b, depth, tail, c, ldc, columns);
   }
 }
 
-template <int ROWS>
-inline void remaining_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_t depth, bool add,
-                           const float* bias, float* c, int64_t ldc, int64_t columns) {
-  if (rows == ROWS) {
-    panel_product<ROWS>(a, lda, b, depth, add, bias, c, ldc, columns);
-  } else if constexpr (ROWS > 1) {
-    remaining_rows<ROWS - 1>(rows, a, lda, b, depth, add, bias, c, ldc, columns);
+void pack_panels(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+                 int64_t width, float scale, float* packed) {
+  const int64_t panels = padded(n_size, width) / width;
+#pragma omp parallel for schedule(static) if (k_size * n_size > 65536)
+  for (int64_t p = 0; p < panels; p++) {
+    float* to = packed + p * width * k_size;
+    const int64_t columns = n_size - p * width < width ? n_size - p * width : width;
+    const float* from = b + p * width * column_stride;
+    for (int64_t k = 0; k < k_size; k++) {
+      for (int64_t j = 0; j < columns; j++)
+        to[k * width + j] = scale * from[k * row_stride + j * column_stride];
+      for (int64_t j = columns; j < width; j++) to[k * width + j] = 0.0f;
+    }
   }
 }
 
 }  // namespace
 
 void product_range(const float* a, int64_t lda, const float* packed, int64_t k_size, int64_t n_size,
-                   int64_t rows, int64_t first, int64_t last, const float* bias, bool accumulate, float* c,
-                   int64_t ldc) {
+                   int64_t rows, int64_t first, int64_t last, const Tail& tail, float* c, int64_t ldc) {
   for (int64_t m0 = 0; m0 < rows; m0 += kRowBlock) {
     const int64_t m1 = m0 + kRowBlock < rows ? m0 + kRowBlock : rows;
     for (int64_t k0 = 0; k0 < k_size; k0 += kDepth) {
       const int64_t depth = k0 + kDepth < k_size ? kDepth : k_size - k0;
-      const bool add = accumulate || k0 > 0;
+      const bool ends = k0 + depth == k_size;
       for (int64_t p = first; p < last; p++) {
         const float* b = packed + p * kPanel * k_size + k0 * kPanel;
-        const float* panel_bias = bias != nullptr && k0 + depth == k_size ? bias + p * kPanel : nullptr;
         const int64_t columns = n_size - p * kPanel < kPanel ? n_size - p * kPanel : kPanel;
         float* to = c + p * kPanel;
-        int64_t m = m0;
-        for (; m + kRows <= m1; m += kRows) {
-          panel_product<kRows>(a + m * lda + k0, lda, b, depth, add, panel_bias, to + m * ldc, ldc, columns);
-        }
-        if (m < m1) {
-          remaining_rows<kRows - 1>(m1 - m, a + m * lda + k0, lda, b, depth, add, panel_bias, to + m * ldc,
-                                    ldc, columns);
+        for (int64_t m = m0; m < m1; m += kRows) {
+          PanelTail part = ends ? PanelTail(tail, p, m) : PanelTail();
+          part.accumulate = tail.accumulate || k0 > 0;
+          const float* rows_of_a = a + m * lda + k0;
+          if (m + kRows <= m1) {
+            panel_product<kRows, kVectors>(rows_of_a, lda, b, depth, part, to + m * ldc, ldc, columns);
+          } else {
+            remaining_rows<kRows - 1, kVectors>(m1 - m, rows_of_a, lda, b, depth, part, to + m * ldc, ldc,
+                                                columns);
+          }
         }
       }
     }
@@ -86,17 +80,7 @@ int64_t packed_floats(int64_t k_size, int64_t n_size) { return k_size * padded(n
 
 void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
           float* packed) {
-  const int64_t panels = padded(n_size, kPanel) / kPanel;
-#pragma omp parallel for schedule(static)
-  for (int64_t p = 0; p < panels; p++) {
-    float* to = packed + p * kPanel * k_size;
-    const int64_t columns = n_size - p * kPanel < kPanel ? n_size - p * kPanel : kPanel;
-    const float* from = b + p * kPanel * column_stride;
-    for (int64_t k = 0; k < k_size; k++) {
-      for (int64_t j = 0; j < columns; j++) to[k * kPanel + j] = from[k * row_stride + j * column_stride];
-      for (int64_t j = columns; j < kPanel; j++) to[k * kPanel + j] = 0.0f;
-    }
-  }
+  pack_panels(b, row_stride, column_stride, k_size, n_size, kPanel, 1.0f, packed);
 }
 
 void unpack(const float* packed, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
@@ -113,21 +97,43 @@ void unpack(const float* packed, int64_t row_stride, int64_t column_stride, int6
 }
 
 void product_packed(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
-                    int64_t n_size, const float* bias, bool accumulate, float* c, int64_t ldc) {
+                    int64_t n_size, const Tail& tail, float* c, int64_t ldc) {
   const int64_t panels = padded(n_size, kPanel) / kPanel;
 #pragma omp parallel
   {
     const int64_t threads = thread_count(), thread = thread_number();
     if (rows >= 4 * kRows * threads) {
-      // Whole row blocks a thread, so that only the last one has a remainder.
-      const int64_t share = padded((rows + threads - 1) / threads, kRows);
-      const int64_t begin = thread * share < rows ? thread * share : rows,
-                    end = begin + share < rows ? begin + share : rows;
-      product_range(a + begin * lda, lda, packed, k_size, n_size, end - begin, 0, panels, bias, accumulate,
-                    c + begin * ldc, ldc);
+      const int64_t begin = rows * thread / threads, end = rows * (thread + 1) / threads;
+      product_range(a + begin * lda, lda, packed, k_size, n_size, end - begin, 0, panels,
+                    tail_at(tail, 0, begin), c + begin * ldc, ldc);
     } else {
       product_range(a, lda, packed, k_size, n_size, rows, panels * thread / threads,
-                    panels * (thread + 1) / threads, bias, accumulate, c, ldc);
+                    panels * (thread + 1) / threads, tail, c, ldc);
+    }
+  }
+}
+
+int64_t thin_floats(int64_t k_size, int64_t n_size) { return k_size * padded(n_size, kLanes); }
+
+void pack_thin(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+               float scale, float* packed) {
+  pack_panels(b, row_stride, column_stride, k_size, n_size, kLanes, scale, packed);
+}
+
+void product_thin(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
+                  int64_t n_size, float* c, int64_t ldc) {
+  const int64_t blocks = padded(rows, kRows) / kRows;
+#pragma omp parallel for schedule(static) if (rows * k_size > 32768)
+  for (int64_t block = 0; block < blocks; block++) {
+    const int64_t m = block * kRows, left = rows - m;
+    for (int64_t n = 0; n < n_size; n += kLanes) {
+      const float* b = packed + n * k_size;
+      float* to = c + m * ldc + n;
+      if (left >= kRows) {
+        panel_product<kRows, 1>(a + m * lda, lda, b, k_size, {}, to, ldc, n_size - n);
+      } else {
+        remaining_rows<kRows - 1, 1>(left, a + m * lda, lda, b, k_size, {}, to, ldc, n_size - n);
+      }
     }
   }
 }

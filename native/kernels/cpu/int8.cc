@@ -1,7 +1,7 @@
-#include "kernels/cpu/kernels_internal.h"
+#include "kernels/cpu/int8.h"
 #include "kernels/cpu/simd.h"
 
-// The passes around an int8 product: activations to 8 bits with one scale a row, 32-bit sums back to fp32.
+// The passes around an int8 product: activations to 8 bits with one scale a row, and the outliers among them.
 
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
@@ -12,8 +12,14 @@ constexpr float kRound =
 
 inline Vec magnitude(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 
-/// One row: entries that reach the threshold become 0. Returns how many they are.
-int64_t quantize_row(const float* x, int64_t k, float threshold, int8_t* q, float* scale) {
+/// What the rounding of one row leaves beside its codes.
+struct RowFacts {
+  float scale;
+  int32_t sum, outliers;
+};
+
+/// One row: entries that reach the threshold become 0 and are counted.
+RowFacts quantize_row(const float* x, int64_t k, float threshold, int8_t* q) {
   const int64_t whole = k / kLanes * kLanes;
   const float limit = threshold > 0 ? threshold : __builtin_inff();
   Vec largest{};
@@ -25,58 +31,46 @@ int64_t quantize_row(const float* x, int64_t k, float threshold, int8_t* q, floa
     largest = max(largest, (Vec)((IntVec)m & ~beyond));
   }
   float absmax = maximum(largest);
-  int64_t count = 0;
-  for (int i = 0; i < kLanes; i++) count += others[i];
+  RowFacts facts{};
+  for (int i = 0; i < kLanes; i++) facts.outliers += others[i];
   for (int64_t j = whole; j < k; j++) {
     const float m = __builtin_fabsf(x[j]);
     if (m >= limit) {
-      count++;
+      facts.outliers++;
     } else {
       absmax = m > absmax ? m : absmax;
     }
   }
-  *scale = absmax / 127;
+  facts.scale = absmax / 127;
   const float inverse = absmax > 0 ? 127 / absmax : 0;
+  IntVec sums{};
   for (int64_t j = 0; j < whole; j += kLanes) {
     const Vec v = load(x + j);
     const Vec kept = (Vec)((IntVec)v & (magnitude(v) < limit));
     const IntVec rounded = (IntVec)(kept * inverse + kRound) - 0x4b400000;
     const ByteVec bytes = __builtin_convertvector(rounded, ByteVec);
     __builtin_memcpy(q + j, &bytes, sizeof bytes);
+    sums += rounded;
   }
+  for (int i = 0; i < kLanes; i++) facts.sum += sums[i];
   for (int64_t j = whole; j < k; j++) {
     q[j] = __builtin_fabsf(x[j]) < limit ? (int8_t)__builtin_rintf(x[j] * inverse) : (int8_t)0;
+    facts.sum += q[j];
   }
-  return count;
+  for (int64_t j = k; j < int8_columns(k); j++) q[j] = 0;
+  return facts;
 }
 
 }  // namespace
 
 void quantize_rows_int8(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,
-                        float* scale, int32_t* outliers) {
+                        float* scale, int32_t* sum, int32_t* outliers) {
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < rows; t++) {
-    outliers[t] = (int32_t)quantize_row(x + t * ldx, k, threshold, q + t * k, scale + t);
-  }
-}
-
-void dequantize_sums(const int32_t* sums, int64_t rows, int64_t n, const float* row_scale,
-                     const float* column_scale, const float* bias, float* out, int64_t ldo) {
-  const int64_t whole = n / kLanes * kLanes;
-#pragma omp parallel for schedule(static)
-  for (int64_t t = 0; t < rows; t++) {
-    const int32_t* from = sums + t * n;
-    float* to = out + t * ldo;
-    for (int64_t j = 0; j < whole; j += kLanes) {
-      IntVec s;
-      __builtin_memcpy(&s, from + j, sizeof s);
-      Vec v = __builtin_convertvector(s, Vec) * row_scale[t] * load(column_scale + j);
-      if (bias != nullptr) v += load(bias + j);
-      store(to + j, v);
-    }
-    for (int64_t j = whole; j < n; j++) {
-      to[j] = (float)from[j] * row_scale[t] * column_scale[j] + (bias != nullptr ? bias[j] : 0.0f);
-    }
+    const RowFacts facts = quantize_row(x + t * ldx, k, threshold, q + t * int8_columns(k));
+    scale[t] = facts.scale;
+    sum[t] = facts.sum;
+    outliers[t] = facts.outliers;
   }
 }
 

@@ -56,21 +56,27 @@ void pack(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_s
 void unpack(const float* packed, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
             float* b);
 void product_packed(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
-                    int64_t n_size, const float* bias, bool accumulate, float* c, int64_t ldc);
+                    int64_t n_size, const Tail& tail, float* c, int64_t ldc);
+int64_t thin_floats(int64_t k_size, int64_t n_size);
+void pack_thin(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+               float scale, float* packed);
+void product_thin(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
+                  int64_t n_size, float* c, int64_t ldc);
+void outer_sum(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t m, int64_t n,
+               float scale, float* out, int64_t out_row, int64_t out_column);
 int64_t stored_rows(int64_t n);
 void store_half(const uint16_t* w, int64_t n, int64_t k, uint16_t* stored);
 void store_four_bit(const uint8_t* codes, int64_t n, int64_t k, int64_t first_row, uint8_t* stored);
 void expand_stored(const StoredWeight& w, float* out);
-void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const float* bias,
-                    bool accumulate, float* c, int64_t ldc);
+void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
+                    float* c, int64_t ldc);
 void product_stored_transposed(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
-                               bool accumulate, float* c, int64_t ldc);
-void product_int8_transposed(const float* a, int64_t lda, const RowInt8& w, int64_t rows, bool accumulate,
-                             float* c, int64_t ldc);
+                               const Tail& tail, float* c, int64_t ldc);
+int64_t int8_row_bytes(int64_t k);
+void store_int8(const int8_t* codes, int64_t n, int64_t k, uint8_t* stored);
 void quantize_rows_int8(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,
-                        float* scale, int32_t* outliers);
-void dequantize_sums(const int32_t* sums, int64_t rows, int64_t n, const float* row_scale,
-                     const float* column_scale, const float* bias, float* out, int64_t ldo);
+                        float* scale, int32_t* sum, int32_t* outliers);
+void product_int8(const Int8Rows& a, const StoredWeight& w, const Tail& tail, float* c, int64_t ldc);
 void add_outliers(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
                   int64_t rows, int64_t n, float* out, int64_t ldo);
 

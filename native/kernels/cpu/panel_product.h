@@ -15,9 +15,95 @@ constexpr int kRows = 5, kVectors = 2;  // 10 of 16
 /// Columns of B in one panel; a panel is stored row after row.
 constexpr int64_t kPanel = kVectors * kLanes;
 
-/// Panels [first, last) of C [rows, n_size] = A [rows, k_size] B, all rows; `packed` is panel 0.
+/// acc += A[ROWS, depth] B[depth, VECTORS * kLanes], where row k of B is at b + k * VECTORS * kLanes.
+template <int ROWS, int VECTORS>
+static inline void multiply_add(Vec (&acc)[ROWS][VECTORS], const float* a, int64_t lda, const float* b,
+                                int64_t depth) {
+  for (int64_t k = 0; k < depth; k++) {
+    Vec bv[VECTORS];
+    for (int v = 0; v < VECTORS; v++) bv[v] = load(b + (k * VECTORS + v) * kLanes);
+    for (int m = 0; m < ROWS; m++) {
+      const float av = a[m * lda + k];
+      for (int v = 0; v < VECTORS; v++) acc[m][v] += av * bv[v];
+    }
+  }
+}
+
+/// The part of a Tail that falls on one panel and the rows from one on.
+struct PanelTail {
+  bool accumulate = false;
+  const float* bias = nullptr;
+  const float* t = nullptr;
+  int64_t ldt = 0;
+  const float* u = nullptr;
+  int64_t rank = 0;
+
+  PanelTail() = default;
+  PanelTail(const Tail& tail, int64_t panel, int64_t row)
+      : accumulate(tail.accumulate), bias(tail.bias == nullptr ? nullptr : tail.bias + panel * kPanel) {
+    if (tail.t == nullptr) return;
+    const int64_t from = tail.used[2 * panel];
+    t = tail.t + row * tail.ldt + from;
+    ldt = tail.ldt;
+    u = tail.u + (panel * tail.rank + from) * kPanel;
+    rank = tail.used[2 * panel + 1] - from;
+  }
+};
+
+/// C[ROWS, columns] = acc + tail.
+template <int ROWS, int VECTORS>
+static inline void finish(Vec (&acc)[ROWS][VECTORS], const PanelTail& tail, float* c, int64_t ldc,
+                          int64_t columns) {
+  if (tail.t != nullptr) multiply_add<ROWS, VECTORS>(acc, tail.t, tail.ldt, tail.u, tail.rank);
+  for (int m = 0; m < ROWS; m++) {
+    for (int v = 0; v < VECTORS; v++) {
+      float* to = c + m * ldc + v * kLanes;
+      const int64_t n = columns - v * kLanes;
+      if (n >= kLanes) {
+        Vec x = acc[m][v];
+        if (tail.accumulate) x += load(to);
+        if (tail.bias != nullptr) x += load(tail.bias + v * kLanes);
+        store(to, x);
+      } else if (n > 0) {
+        Vec x = acc[m][v];
+        if (tail.accumulate) x += load_first(to, n);
+        if (tail.bias != nullptr) x += load_first(tail.bias + v * kLanes, n);
+        store_first(to, x, n);
+      }
+    }
+  }
+}
+
+/// The tail of panels `panel` and on and of rows `row` and on.
+static inline Tail tail_at(Tail tail, int64_t panel, int64_t row) {
+  if (tail.bias != nullptr) tail.bias += panel * kPanel;
+  if (tail.t != nullptr) {
+    tail.t += row * tail.ldt;
+    tail.u += panel * tail.rank * kPanel;
+    tail.used += 2 * panel;
+  }
+  return tail;
+}
+
+/// Panels [first, last) of C [rows, n_size] = A [rows, k_size] B + tail, all rows; `packed` is panel 0.
 void product_range(const float* a, int64_t lda, const float* packed, int64_t k_size, int64_t n_size,
-                   int64_t rows, int64_t first, int64_t last, const float* bias, bool accumulate, float* c,
-                   int64_t ldc);
+                   int64_t rows, int64_t first, int64_t last, const Tail& tail, float* c, int64_t ldc);
+
+/// The part of a product that one thread does: panels [first, last) and rows [begin, end). Columns are shared
+/// out before rows where every thread that works on a panel has to prepare it for itself.
+struct Share {
+  Share(int64_t panels, int64_t rows) {
+    const int64_t threads = thread_count(), thread = thread_number();
+    const int64_t across = threads < panels ? threads : panels, down = threads / across;
+    const int64_t column = thread % across, row = thread / across;
+    if (row >= down) return;
+    first = panels * column / across;
+    last = panels * (column + 1) / across;
+    const int64_t share = padded((rows + down - 1) / down, kRows);
+    begin = row * share < rows ? row * share : rows;
+    end = begin + share < rows ? begin + share : rows;
+  }
+  int64_t first = 0, last = 0, begin = 0, end = 0;
+};
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

@@ -1,4 +1,5 @@
 #include "kernels/cpu/half.h"
+#include "kernels/cpu/int8.h"
 #include "kernels/cpu/panel_product.h"
 #include "kernels/cpu/transpose.h"
 
@@ -83,10 +84,28 @@ void put_outliers(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, floa
   }
 }
 
+/// k0 is a multiple of four, as the columns of whole panels are.
+void expand_int8(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, float* to) {
+  const uint8_t* codes = (const uint8_t*)w.codes + (p * int8_columns(w.k) + k0) * kPanel;
+  for (int v = 0; v < kVectors; v++) {
+    const Vec scale = load(w.scale + p * kPanel + v * kLanes);
+    for (int64_t k = k0; k < k1; k += 4) {
+      WordVec four;
+      __builtin_memcpy(&four, codes + (k - k0) * kPanel + 4 * v * kLanes, sizeof four);
+      for (int64_t j = k; j < k + 4 && j < k1; j++, four >>= 8) {
+        const IntVec code = (IntVec)(four & 255u) - kInt8Shift;
+        store(to + (j - k0) * kPanel + v * kLanes, __builtin_convertvector(code, Vec) * scale);
+      }
+    }
+  }
+}
+
 /// Columns [k0, k1) of W's panel p as fp32 [k1 - k0][kPanel].
 void expand_panel(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, float* to) {
   if (w.format == StoredFormat::kFourBit) {
     expand_four_bit(w, p, k0, k1, to);
+  } else if (w.format == StoredFormat::kInt8) {
+    expand_int8(w, p, k0, k1, to);
   } else {
     const uint16_t* from = (const uint16_t*)w.codes + (p * w.k + k0) * kPanel;
     const bool half = w.format == StoredFormat::kFloat16;
@@ -118,28 +137,11 @@ void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, float
   }
 }
 
-/// The part of a product that one thread does: panels [first, last) and rows [begin, end). Columns are shared
-/// out before rows, since every thread that works on a panel expands it for itself.
-struct Share {
-  Share(int64_t panels, int64_t rows) {
-    const int64_t threads = thread_count(), thread = thread_number();
-    const int64_t across = threads < panels ? threads : panels, down = threads / across;
-    const int64_t column = thread % across, row = thread / across;
-    if (row >= down) return;
-    first = panels * column / across;
-    last = panels * (column + 1) / across;
-    const int64_t share = padded((rows + down - 1) / down, kRows);
-    begin = row * share < rows ? row * share : rows;
-    end = begin + share < rows ? begin + share : rows;
-  }
-  int64_t first = 0, last = 0, begin = 0, end = 0;
-};
-
-/// C [rows, n] = A [rows, k] B, where expand(first, last, tile, to) writes columns [first, last) of B as
-/// panels.
+/// C [rows, n] = A [rows, k] B + tail, where expand(first, last, tile, to) writes columns [first, last) of B
+/// as panels.
 template <typename Expand>
-void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t n, const float* bias,
-                      bool accumulate, float* c, int64_t ldc, Expand expand) {
+void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t n, const Tail& tail,
+                      float* c, int64_t ldc, Expand expand) {
   const int64_t panels = padded(n, kPanel) / kPanel;
   const int64_t fit = kBufferFloats / (k * kPanel), group = fit > 1 ? fit : 1;
 #pragma omp parallel
@@ -153,8 +155,7 @@ void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int6
                       columns = n - column < count * kPanel ? n - column : count * kPanel;
         expand(column, column + columns, tile.data, buffer.data);
         product_range(a + share.begin * lda, lda, buffer.data, k, columns, share.end - share.begin, 0, count,
-                      bias == nullptr ? nullptr : bias + column, accumulate, c + share.begin * ldc + column,
-                      ldc);
+                      tail_at(tail, p, share.begin), c + share.begin * ldc + column, ldc);
       }
     }
   }
@@ -201,9 +202,9 @@ void expand_stored(const StoredWeight& w, float* out) {
   }
 }
 
-void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const float* bias,
-                    bool accumulate, float* c, int64_t ldc) {
-  product_expanded(a, lda, rows, w.k, w.n, bias, accumulate, c, ldc,
+void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
+                    float* c, int64_t ldc) {
+  product_expanded(a, lda, rows, w.k, w.n, tail, c, ldc,
                    [&](int64_t first, int64_t last, float*, float* to) {
                      for (int64_t p = first / kPanel; p * kPanel < last; p++) {
                        expand_panel(w, p, 0, w.k, to + (p - first / kPanel) * w.k * kPanel);
@@ -212,26 +213,10 @@ void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t 
 }
 
 void product_stored_transposed(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
-                               bool accumulate, float* c, int64_t ldc) {
-  product_expanded(a, lda, rows, w.n, w.k, nullptr, accumulate, c, ldc,
+                               const Tail& tail, float* c, int64_t ldc) {
+  product_expanded(a, lda, rows, w.n, w.k, tail, c, ldc,
                    [&](int64_t first, int64_t last, float* tile, float* to) {
                      expand_transposed(w, first, last, tile, to);
-                   });
-}
-
-void product_int8_transposed(const float* a, int64_t lda, const RowInt8& w, int64_t rows, bool accumulate,
-                             float* c, int64_t ldc) {
-  product_expanded(a, lda, rows, w.n, w.k, nullptr, accumulate, c, ldc,
-                   [&](int64_t first, int64_t last, float*, float* to) {
-                     for (int64_t k = first; k < last; k += kPanel, to += w.n * kPanel) {
-                       const int64_t width = last - k < kPanel ? last - k : kPanel;
-                       for (int64_t i = 0; i < w.n; i++) {
-                         const int8_t* from = w.codes + i * w.k + k;
-                         const float scale = w.scale[i];
-                         for (int64_t j = 0; j < width; j++) to[i * kPanel + j] = (float)from[j] * scale;
-                         for (int64_t j = width; j < kPanel; j++) to[i * kPanel + j] = 0;
-                       }
-                     }
                    });
 }
 

@@ -58,9 +58,19 @@ struct CpuKernels {
   /// The way back.
   void (*unpack)(const float* packed, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
                  float* b);
-  /// C [rows, n] = A [rows, k] B + bias (null for none), added to C if accumulate.
+  /// C [rows, n] = A [rows, k] B + tail.
   void (*product_packed)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
-                         const float* bias, bool accumulate, float* c, int64_t ldc);
+                         const Tail& tail, float* c, int64_t ldc);
+  /// The same for a B of a few columns, in panels of its own: floats that pack_thin() writes, scale * B, and C
+  /// = A B.
+  int64_t (*thin_floats)(int64_t k, int64_t n);
+  void (*pack_thin)(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
+                    float scale, float* packed);
+  void (*product_thin)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
+                       float* c, int64_t ldc);
+  /// out(i, j) += scale * the sum over t of a[t, i] b[t, j], for a few columns i < m and many j < n.
+  void (*outer_sum)(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t m,
+                    int64_t n, float scale, float* out, int64_t out_row, int64_t out_column);
   /// Rows that a stored weight of n rows takes up.
   int64_t (*stored_rows)(int64_t n);
   /// Lays out W [n, k], 16 bits an entry.
@@ -70,21 +80,21 @@ struct CpuKernels {
   void (*store_four_bit)(const uint8_t* codes, int64_t n, int64_t k, int64_t first_row, uint8_t* stored);
   /// out [n, k] = W in fp32.
   void (*expand_stored)(const StoredWeight& w, float* out);
-  /// C [rows, n] = A [rows, k] W' + bias (null for none), added to C if accumulate.
-  void (*product_stored)(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const float* bias,
-                         bool accumulate, float* c, int64_t ldc);
-  /// C [rows, k] = A [rows, n] W, added to C if accumulate.
+  /// C [rows, n] = A [rows, k] W' + tail.
+  void (*product_stored)(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
+                         float* c, int64_t ldc);
+  /// C [rows, k] = A [rows, n] W + tail.
   void (*product_stored_transposed)(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
-                                    bool accumulate, float* c, int64_t ldc);
-  void (*product_int8_transposed)(const float* a, int64_t lda, const RowInt8& w, int64_t rows,
-                                  bool accumulate, float* c, int64_t ldc);
+                                    const Tail& tail, float* c, int64_t ldc);
+  /// Bytes of one row of k 8-bit codes, in a stored weight (of stored_rows(n) rows) and in a batch.
+  int64_t (*int8_row_bytes)(int64_t k);
+  void (*store_int8)(const int8_t* codes, int64_t n, int64_t k, uint8_t* stored);
   /// Rounds each row of x [rows, k] to int8 with scale absmax / 127. Entries whose magnitude reaches the
   /// threshold (0: none) become 0 and are counted in outliers [rows].
   void (*quantize_rows_int8)(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,
-                             float* scale, int32_t* outliers);
-  /// out [rows, n] = sums * row_scale * column_scale + bias (null for none).
-  void (*dequantize_sums)(const int32_t* sums, int64_t rows, int64_t n, const float* row_scale,
-                          const float* column_scale, const float* bias, float* out, int64_t ldo);
+                             float* scale, int32_t* sum, int32_t* outliers);
+  /// C [rows, n] = A W' + tail for a W of 8 bits, summed in whole numbers.
+  void (*product_int8)(const Int8Rows& a, const StoredWeight& w, const Tail& tail, float* c, int64_t ldc);
   /// out[t] += value[i] * columns[column[i]] for i in [begin[t], begin[t + 1]); columns is [.., n].
   void (*add_outliers)(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
                        int64_t rows, int64_t n, float* out, int64_t ldo);

@@ -33,14 +33,14 @@ void check_products(FrozenLinear& fast, FrozenLinear& plain, double tolerance, c
     const at::Tensor bias = at::randn({out});
     for (const at::Tensor& b : {bias, at::Tensor()}) {
       at::Tensor y = at::empty({rows, out}), expected = at::empty({rows, out});
-      fast.forward(x, b, y);
-      plain.forward(x, b, expected);
+      fast.forward(x, {.bias = b}, y);
+      plain.forward(x, {.bias = b}, expected);
       check_close(y, expected, tolerance, tolerance, what + ": forward, " + std::to_string(rows) + " rows");
     }
     for (const bool accumulate : {false, true}) {
       at::Tensor dx = at::ones({rows, in}), expected = at::ones({rows, in});
-      fast.backward_input(dy, accumulate, dx);
-      plain.backward_input(dy, accumulate, expected);
+      fast.backward_input(dy, {.accumulate = accumulate}, dx);
+      plain.backward_input(dy, {.accumulate = accumulate}, expected);
       check_close(dx, expected, tolerance, tolerance, what + ": gradient, " + std::to_string(rows) + " rows");
     }
   }
@@ -116,7 +116,7 @@ PEFT_TEST(int8_products_match_plain_ones) {
       const auto plain = reference::make_int8_linear(w, threshold, at::kCPU);
       for_each_set([&](const CpuKernels& kernels, const std::string& set) {
         // A product that lands between two codes may round to either.
-        check_products(*make_int8_linear(w, threshold, at::kCPU, kernels), *plain, 2e-3,
+        check_products(*make_int8_linear(w, threshold, at::kCPU, Int8Gradient::kExact, kernels), *plain, 2e-3,
                        set + " " + describe(s) + " threshold " + std::to_string(threshold));
       });
     }
@@ -131,7 +131,7 @@ PEFT_TEST(int8_outliers_bring_the_product_back) {
   const at::Tensor exact = at::mm(x, w.t());
   const auto error = [&](double threshold) {
     at::Tensor y = at::empty({20, 64});
-    make_int8_linear(quantize_rows(w), threshold, at::kCPU)->forward(x, at::Tensor(), y);
+    make_int8_linear(quantize_rows(w), threshold, at::kCPU)->forward(x, {}, y);
     return ((y - exact).norm() / exact.norm()).item<double>();
   };
   check(error(6) < 0.01, "with outliers apart: " + std::to_string(error(6)));

@@ -246,19 +246,19 @@ PEFT_TEST(packed_products_match_fp64_and_do_not_depend_on_rows_or_threads) {
       k.pack(in(w), 1, s.k, s.k, s.n, io(packed));
       k.unpack(in(packed), 1, s.k, s.k, s.n, io(back));
       check(at::equal(back, w), "unpack " + what);
-      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, in(bias), false, io(c), s.n);
+      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, {.bias = in(bias)}, io(c), s.n);
       check_close(c, (product + bias).to(at::kFloat), 0, tolerance, "product " + what);
       at::Tensor sum = c0.clone();
-      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, nullptr, true, io(sum), s.n);
+      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, {.accumulate = true}, io(sum), s.n);
       check_close(sum, (product + c0).to(at::kFloat), 0, tolerance, "accumulated product " + what);
       at::Tensor last = at::empty({1, s.n});
-      k.product_packed(in(a) + (s.rows - 1) * s.k, s.k, in(packed), 1, s.k, s.n, in(bias), false, io(last),
+      k.product_packed(in(a) + (s.rows - 1) * s.k, s.k, in(packed), 1, s.k, s.n, {.bias = in(bias)}, io(last),
                        s.n);
       check(at::equal(last[0], c[s.rows - 1]), "one row alone gives the same bits " + what);
       const int threads = at::get_num_threads();
       at::set_num_threads(threads == 1 ? 3 : 1);
       at::Tensor other = at::empty_like(c);
-      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, in(bias), false, io(other), s.n);
+      k.product_packed(in(a), s.k, in(packed), s.rows, s.k, s.n, {.bias = in(bias)}, io(other), s.n);
       at::set_num_threads(threads);
       check(at::equal(other, c), "other number of threads gives the same bits " + what);
     });

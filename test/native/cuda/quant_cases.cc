@@ -160,15 +160,15 @@ void check_frozen(const Context& c, const FrozenLinear& w, FrozenLinear& mutable
           what + ": shape");
   const Tensor x = random({batch, plain.size(1)}), bias = random({plain.size(0)});
   Tensor y = at::empty({batch, plain.size(0)}, at::TensorOptions().device(c.device));
-  w.forward(x.to(c.device), bias.to(c.device), y);
+  w.forward(x.to(c.device), {.bias = bias.to(c.device)}, y);
   require_close(y, at::addmm(bias, x, plain.t()), tolerance, what + ": forward");
-  w.forward(x.to(c.device), Tensor(), y);
+  w.forward(x.to(c.device), {}, y);
   require_close(y, at::mm(x, plain.t()), tolerance, what + ": forward without bias");
   const Tensor dy = random({batch, plain.size(0)}), before = random({batch, plain.size(1)});
   Tensor dx = before.to(c.device, at::kFloat, false, true);
-  mutable_w.backward_input(dy.to(c.device), true, dx);
+  mutable_w.backward_input(dy.to(c.device), {.accumulate = true}, dx);
   require_close(dx, before + at::mm(dy, plain), 1e-5, what + ": backward, added");
-  mutable_w.backward_input(dy.to(c.device), false, dx);
+  mutable_w.backward_input(dy.to(c.device), {}, dx);
   require_close(dx, at::mm(dy, plain), 1e-5, what + ": backward");
 }
 
