@@ -11,8 +11,10 @@ export interface StorageRequest {
   doubleQuant: boolean | undefined;
   outlierFraction: number | undefined;
   outlierThreshold: number | undefined;
+  /** 8 bits: train with an input gradient in 8 bits too. */
+  int8Gradient: true | undefined;
   /** How each is called where it was said: `--quant_block_size`. */
-  labels: Readonly<Record<keyof WeightStorage, string>>;
+  labels: Readonly<Record<Exclude<keyof WeightStorage, "int8Gradient">, string>>;
 }
 
 const FIELDS = ["blockSize", "doubleQuant", "outlierFraction", "outlierThreshold"] as const;
@@ -42,6 +44,7 @@ export function wholeStorage(request: StorageRequest, format: WeightFormat | "4b
     doubleQuant: request.doubleQuant ?? false,
     outlierFraction: request.outlierFraction ?? 0,
     outlierThreshold: request.outlierThreshold ?? OUTLIER_THRESHOLD,
+    ...(request.int8Gradient && { int8Gradient: true }),
   };
 }
 
@@ -55,7 +58,11 @@ function keepStorage(request: StorageRequest, model: string, held: WeightStorage
     if (asked === undefined || (field === "outlierThreshold" && held.format === "int8")) continue;
     if (!agrees(asked, held[field])) throw disagrees(model, held, labels[field]);
   }
-  return { ...held, outlierThreshold: request.outlierThreshold ?? held.outlierThreshold };
+  return {
+    ...held,
+    outlierThreshold: request.outlierThreshold ?? held.outlierThreshold,
+    ...(request.int8Gradient && { int8Gradient: true }),
+  };
 }
 
 /** A fraction is rounded to whole weights of every matrix. */
@@ -85,6 +92,7 @@ export function describeStorage(storage: WeightStorage | undefined): string {
   }
   if (format === "int8") {
     parts.push(outlierThreshold > 0 ? `outliers from ${outlierThreshold} apart` : "no outliers apart");
+    if (storage.int8Gradient) parts.push("gradient in int8");
   }
   return parts.join(", ");
 }

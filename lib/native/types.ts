@@ -36,6 +36,8 @@ export interface WeightStorage {
   outlierFraction: number;
   /** int8: entries of x that reach this magnitude go through float16; 0 turns that off. */
   outlierThreshold: number;
+  /** int8: the input gradient is multiplied in int8 too, for which the weights are held a second time. Default: false. */
+  int8Gradient?: boolean;
 }
 
 export interface OpenOptions {

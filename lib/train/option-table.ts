@@ -125,6 +125,13 @@ export const TRAIN_OPTIONS = {
     max: 1e9,
     doc: "8 bits: what goes into a matrix at this magnitude or more is multiplied in float16; 0: nothing; default: 6",
   },
+  compute: {
+    group: "Weights",
+    type: "string",
+    default: "float32",
+    choices: ["float32", "int8"],
+    doc: "what frozen matrices are multiplied in; int8 holds them in 8 bits and rounds inputs and gradients too: about twice as fast on CPUs with VNNI",
+  },
   torch_dtype: {
     group: "Weights",
     type: "string",

@@ -3,7 +3,7 @@ import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { parseTargetText } from "./target-text.js";
-import { storageRequest, WEIGHT_OPTIONS, type WeightOptionValues } from "./weight-options.js";
+import { storageRequest, TRAIN_WEIGHT_OPTIONS, type WeightOptionValues } from "./weight-options.js";
 
 type Camel<S extends string> = S extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<Camel<Tail>>}`
@@ -107,7 +107,7 @@ export function byFlag(options: ResolvedTrainOptions): Record<OptionName, unknow
 /** Those that say how frozen weights are held. */
 export function weightOptions(options: ResolvedTrainOptions): WeightOptionValues {
   const values = byFlag(options);
-  return Object.fromEntries(WEIGHT_OPTIONS.map((name) => [name, values[name]]));
+  return Object.fromEntries(TRAIN_WEIGHT_OPTIONS.map((name) => [name, values[name]]));
 }
 
 /** Reads one value, which may be text. */

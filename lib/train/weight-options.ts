@@ -15,7 +15,10 @@ export const WEIGHT_OPTIONS = [
   "torch_dtype",
 ] as const satisfies readonly OptionName[];
 
-export type WeightOption = (typeof WEIGHT_OPTIONS)[number];
+/** Those of training: how its frozen matrices are multiplied as well. */
+export const TRAIN_WEIGHT_OPTIONS = [...WEIGHT_OPTIONS, "compute"] as const satisfies readonly OptionName[];
+
+export type WeightOption = (typeof TRAIN_WEIGHT_OPTIONS)[number];
 /** Values by flag, each of its option's type; null or undefined where it was not given. */
 export type WeightOptionValues = Partial<Record<WeightOption, unknown>>;
 
@@ -38,6 +41,17 @@ export function storageRequest(
     values[name] !== undefined && values[name] !== null && values[name] !== false;
   const [four, eight] = [given("load_in_4bit"), given("load_in_8bit")];
   if (four && eight) throw contradiction(`${label("load_in_4bit")} and ${label("load_in_8bit")}`);
+  const computed = values.compute === "int8";
+  if (computed && (four || given("torch_dtype"))) {
+    const other = label(four ? "load_in_4bit" : "torch_dtype");
+    throw new PeftTrainError(
+      "USAGE",
+      `${label("compute")}=int8 holds frozen matrices in 8 bits, not as ${other} asks`,
+      {
+        hint: "Leave one of them out.",
+      },
+    );
+  }
   if (given("torch_dtype") && (four || eight)) {
     const other = label(four ? "load_in_4bit" : "load_in_8bit");
     throw contradiction(`${label("torch_dtype")} and ${other}`);
@@ -56,8 +70,8 @@ export function storageRequest(
   const typed = given("bnb_4bit_quant_type") ? (values.bnb_4bit_quant_type as "nf4" | "fp4") : "4bit";
   const [format, from] = four
     ? ([typed, typed === "4bit" ? "load_in_4bit" : "bnb_4bit_quant_type"] as const)
-    : eight
-      ? (["int8", "load_in_8bit"] as const)
+    : eight || computed
+      ? (["int8", eight ? "load_in_8bit" : "compute"] as const)
       : ([(values.torch_dtype ?? undefined) as WeightFormat | undefined, "torch_dtype"] as const);
   return {
     format,
@@ -65,6 +79,7 @@ export function storageRequest(
     doubleQuant: given("bnb_4bit_use_double_quant") ? true : undefined,
     outlierFraction: number(values.outlier_fraction),
     outlierThreshold: number(values.outlier_threshold),
+    int8Gradient: computed || undefined,
     labels: {
       format: label(from),
       blockSize: label("quant_block_size"),

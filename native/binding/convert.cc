@@ -107,6 +107,7 @@ WeightStorage to_weight_storage(const Napi::Value& value) {
     s.double_quant = to_bool(o, "doubleQuant");
     s.outlier_fraction = finite(o, "outlierFraction", 0);
     s.outlier_threshold = finite(o, "outlierThreshold", 0);
+    if (!o.Get("int8Gradient").IsUndefined()) s.int8_gradient = to_bool(o, "int8Gradient");
     check_storage(s);
   } catch (const EngineError& e) {
     throw make_error(o.Env(), e.code(), e.what(), e.hint());

@@ -65,9 +65,9 @@ class LoraLinear {
   int64_t rank_ = 0;     // of all slices
   bool active_ = false;  // the adapter is on in the next passes
   Dropout dropout_;
-  ThinWeight down_;     // A' of all slices, where all see the same x
-  WideFactor up_;       // scale * B' of all slices, for y
-  WideFactor back_;     // A of all slices, for dx
+  ThinWeight down_;  // A' of all slices, where all see the same x
+  WideFactor up_;    // scale * B' of all slices, for y
+  WideFactor back_;  // A of all slices, for dx
   Buffer projected_, gradient_, dropped_, input_gradient_;
 };
 

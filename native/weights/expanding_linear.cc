@@ -112,8 +112,8 @@ class Int8Linear final : public ExpandingLinear {
     // Sums of up to 4,096 products of bytes are exact in fp64; a GPU's int8 product asks for special shapes.
     const Tensor sums = at::mm(q.to(at::kDouble), codes_.to(at::kDouble).t()).to(at::kFloat);
     const Tensor outliers = at::where(beyond, x, zero).to(at::kHalf).to(at::kFloat);
-    const Tensor product = sums * (absmax / 127.0f) * scale_ +
-                           at::mm(outliers, dequantize().to(at::kHalf).to(at::kFloat).t());
+    const Tensor product =
+        sums * (absmax / 127.0f) * scale_ + at::mm(outliers, dequantize().to(at::kHalf).to(at::kFloat).t());
     out.copy_(tail.accumulate ? out + product : product);
     if (tail.bias.defined()) out.add_(tail.bias);
     add_low_rank(tail, out);

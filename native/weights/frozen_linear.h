@@ -47,14 +47,15 @@ std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWe
                                                    at::Device device,
                                                    const CpuKernels& kernels = cpu_kernels());
 
-/// How the input gradient of an 8-bit weight is multiplied: dy times the dequantised W in fp32, or both rounded
-/// to 8 bits, W once more with a scale for every column.
+/// How the input gradient of an 8-bit weight is multiplied: dy times the dequantised W in fp32, or both
+/// rounded to 8 bits, W once more with a scale for every column.
 enum class Int8Gradient { kExact, kRounded };
 
 /// W in 8 bits. Forward rounds each row of x to 8 bits too and sums in int32; entries of x that reach
 /// `threshold` (0: none) are multiplied in fp16 precision with the matching columns instead.
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device, Int8Gradient gradient = Int8Gradient::kExact,
+                                               at::Device device,
+                                               Int8Gradient gradient = Int8Gradient::kExact,
                                                const CpuKernels& kernels = cpu_kernels());
 
 /// The same weights in plain ATen calls, for devices other than the CPU and as the reference of the tests.

@@ -45,8 +45,8 @@ Tensor PackedWeight::unpack() const {
 
 void PackedWeight::forward(const Tensor& x, const ProductTail& tail, Tensor& out) const {
   if (!on_cpu()) return plain_product(x, forward_.t(), tail, out);
-  cpu_kernels().product_packed(rows_of(x), x.stride(0), forward_.const_data_ptr<float>(), x.size(0), in_, out_,
-                               kernel_tail(tail), out.mutable_data_ptr<float>(), out.stride(0));
+  cpu_kernels().product_packed(rows_of(x), x.stride(0), forward_.const_data_ptr<float>(), x.size(0), in_,
+                               out_, kernel_tail(tail), out.mutable_data_ptr<float>(), out.stride(0));
 }
 
 void PackedWeight::backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) {
@@ -54,7 +54,8 @@ void PackedWeight::backward_input(const Tensor& dy, const ProductTail& tail, Ten
   if (!backward_.defined()) {
     backward_ = packed_buffer(out_, in_);
     const Tensor weight = unpack();
-    cpu_kernels().pack(weight.const_data_ptr<float>(), in_, 1, out_, in_, backward_.mutable_data_ptr<float>());
+    cpu_kernels().pack(weight.const_data_ptr<float>(), in_, 1, out_, in_,
+                       backward_.mutable_data_ptr<float>());
   }
   cpu_kernels().product_packed(rows_of(dy), dy.stride(0), backward_.const_data_ptr<float>(), dy.size(0), out_,
                                in_, kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));

@@ -91,8 +91,8 @@ class Int8Weight {
     return out;
   }
 
-  /// out = round(x) W' + tail. Returns how many entries of each row reach the threshold (0: none do); they are
-  /// left out.
+  /// out = round(x) W' + tail. Returns how many entries of each row reach the threshold (0: none do); they
+  /// are left out.
   std::vector<int32_t> product(const Tensor& x, float threshold, const ProductTail& tail, Tensor& out) const {
     const int64_t rows = x.size(0), ld = kernels_.int8_row_bytes(k_);
     const Tensor q = at::empty({rows, ld}, codes_.options().dtype(at::kChar));

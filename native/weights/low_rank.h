@@ -44,8 +44,8 @@ class WideFactor {
 
  private:
   const CpuKernels* kernels_;
-  Tensor matrix_;        // [rank, n]
-  Tensor packed_, used_; // as Tail has them; on the CPU
+  Tensor matrix_;         // [rank, n]
+  Tensor packed_, used_;  // as Tail has them; on the CPU
 };
 
 /// What a product adds to its result as it stores it: bias [n], which may be undefined, what is there

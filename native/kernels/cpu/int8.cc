@@ -1,4 +1,5 @@
 #include "kernels/cpu/int8.h"
+
 #include "kernels/cpu/simd.h"
 
 // The passes around an int8 product: activations to 8 bits with one scale a row, and the outliers among them.

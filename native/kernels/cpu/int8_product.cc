@@ -38,7 +38,8 @@ inline void int8_panel(const Int8Rows& a, int64_t row, const uint8_t* b, int64_t
   const int8_t* codes = a.codes + row * a.ld;
   for (int64_t g = 0; g < groups; g++) {
     WordVec bv[kVectors];
-    for (int v = 0; v < kVectors; v++) __builtin_memcpy(&bv[v], b + (g * kVectors + v) * 4 * kLanes, 4 * kLanes);
+    for (int v = 0; v < kVectors; v++)
+      __builtin_memcpy(&bv[v], b + (g * kVectors + v) * 4 * kLanes, 4 * kLanes);
     for (int m = 0; m < ROWS; m++) {
       int32_t four;
       __builtin_memcpy(&four, codes + m * a.ld + 4 * g, 4);
@@ -57,7 +58,8 @@ inline void int8_panel(const Int8Rows& a, int64_t row, const uint8_t* b, int64_t
 
 template <int ROWS>
 inline void remaining_rows(int64_t rows, const Int8Rows& a, int64_t row, const uint8_t* b, int64_t groups,
-                           const float* scale, const PanelTail& tail, float* c, int64_t ldc, int64_t columns) {
+                           const float* scale, const PanelTail& tail, float* c, int64_t ldc,
+                           int64_t columns) {
   if (rows == ROWS) {
     int8_panel<ROWS>(a, row, b, groups, scale, tail, c, ldc, columns);
   } else if constexpr (ROWS > 1) {

@@ -204,12 +204,11 @@ void expand_stored(const StoredWeight& w, float* out) {
 
 void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
                     float* c, int64_t ldc) {
-  product_expanded(a, lda, rows, w.k, w.n, tail, c, ldc,
-                   [&](int64_t first, int64_t last, float*, float* to) {
-                     for (int64_t p = first / kPanel; p * kPanel < last; p++) {
-                       expand_panel(w, p, 0, w.k, to + (p - first / kPanel) * w.k * kPanel);
-                     }
-                   });
+  product_expanded(a, lda, rows, w.k, w.n, tail, c, ldc, [&](int64_t first, int64_t last, float*, float* to) {
+    for (int64_t p = first / kPanel; p * kPanel < last; p++) {
+      expand_panel(w, p, 0, w.k, to + (p - first / kPanel) * w.k * kPanel);
+    }
+  });
 }
 
 void product_stored_transposed(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,

@@ -61,8 +61,8 @@ struct CpuKernels {
   /// C [rows, n] = A [rows, k] B + tail.
   void (*product_packed)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
                          const Tail& tail, float* c, int64_t ldc);
-  /// The same for a B of a few columns, in panels of its own: floats that pack_thin() writes, scale * B, and C
-  /// = A B.
+  /// The same for a B of a few columns, in panels of its own: floats that pack_thin() writes, scale * B, and
+  /// C = A B.
   int64_t (*thin_floats)(int64_t k, int64_t n);
   void (*pack_thin)(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
                     float scale, float* packed);
