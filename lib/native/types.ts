@@ -54,6 +54,8 @@ export interface OpenOptions {
    * block size, double quantisation and outliers are its own.
    */
   storage?: WeightStorage;
+  /** Backward runs every layer's forward again instead of keeping what it computed. Default: false. */
+  activationCheckpointing?: boolean;
 }
 
 /** One linear layer that LoRA wraps: y = W x + b + scale * B(A(dropout(x))). */

@@ -80,6 +80,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       pooling: plan.pooling,
       device: options.device,
       threads: options.numThreads,
+      activationCheckpointing: options.activationCheckpointing,
       ...(plan.storage && { storage: plan.storage }),
     });
     try {

@@ -125,6 +125,9 @@ SessionOptions to_session_options(const Napi::Value& value) {
   options.pooling = pooling == "cls" ? Pooling::kCls : Pooling::kMean;
   options.device = to_string(o.Get("device"), "device");
   options.threads = static_cast<int>(to_count(o, "threads", 0));
+  if (!o.Get("activationCheckpointing").IsUndefined()) {
+    options.activation_checkpointing = to_bool(o, "activationCheckpointing");
+  }
   if (!o.Get("storage").IsUndefined()) options.storage = to_weight_storage(o.Get("storage"));
   return options;
 }

@@ -5,11 +5,13 @@
 
 namespace peft {
 
-Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, at::Device device)
+Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, at::Device device,
+                 bool recompute)
     : shape_(shape),
       weights_(std::move(weights)),
       pooling_(pooling),
       device_(device),
+      recompute_(recompute),
       lowest_adapted_(shape.num_layers),
       buffers_(shape.num_layers),
       kept_(shape.num_layers),
@@ -47,7 +49,7 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
   }
   for (int64_t i = 0; i < shape_.num_layers; i++) {
     const bool kept = keep && i >= lowest_adapted_;
-    kept_[i] = buffers_[kept ? i : 0].take(tokens, shape_, device_);
+    kept_[i] = buffers_[kept && !recompute_ ? i : 0].take(tokens, shape_, device_);
     kept_[i].input = x;
     Tensor out = (kept ? outputs_[i] : between_[(i + 1) % 2]).take(tokens, d, device_);
     layers_[i].forward(micro, dropout_, kept_[i], scratch_, out);
@@ -71,6 +73,11 @@ void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
     mean_pool_backward(dpooled, micro.layout, gradient);
   }
   for (int64_t i = shape_.num_layers - 1; i >= lowest_adapted_; i--) {
+    // The last layer's activations are still there. Dropout masks depend on seed, step and place alone.
+    if (recompute_ && i < shape_.num_layers - 1) {
+      Tensor out = recomputed_.take(micro.layout.tokens, shape_.hidden_size, device_);
+      layers_[i].forward(micro, dropout_, kept_[i], scratch_, out);
+    }
     layers_[i].backward(micro, dropout_, kept_[i], scratch_, i == lowest_adapted_, gradient);
   }
 }
@@ -79,7 +86,8 @@ int64_t Encoder::buffer_bytes() const {
   const LayerScratch& s = scratch_;
   int64_t total = s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() +
                   s.gradient_masked.bytes() + s.gradient_intermediate.bytes() + s.gradient_context.bytes() +
-                  s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes();
+                  s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes() +
+                  recomputed_.bytes();
   for (const LayerBuffers& b : buffers_) total += b.bytes();
   for (const Buffer& b : outputs_) total += b.bytes();
   return total;
@@ -90,9 +98,10 @@ int64_t Encoder::planned_activations(int64_t tokens, bool training) const {
   const int64_t kept = training ? shape_.num_layers - lowest_adapted_ : 0;
   // As LayerBuffers::take, LayerScratch and the buffers of Encoder.
   const int64_t layer = 3 * d + d + shape_.num_heads + d + 2 + f + d + 2;
-  const int64_t forward = 2 * d + d + f + (kept < shape_.num_layers || kept == 0 ? layer : 0);
-  const int64_t backward = training ? d + d + f + d + 3 * d + d : 0;
-  return 4 * tokens * (forward + backward + kept * (layer + d));
+  const bool shared = recompute_ || kept < shape_.num_layers || kept == 0;
+  const int64_t forward = 2 * d + d + f + (shared ? layer : 0);
+  const int64_t backward = training ? d + d + f + d + 3 * d + d + (recompute_ ? d : 0) : 0;
+  return 4 * tokens * (forward + backward + kept * (d + (recompute_ ? 0 : layer)));
 }
 
 int64_t Encoder::gradient_bytes() const {

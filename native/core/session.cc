@@ -67,7 +67,7 @@ Session::Session(const SessionOptions& options)
       encoder_(options.shape,
                load_bert_weights(options.weights_path, options.shape, options.storage,
                                  parse_device(options.device)),
-               options.pooling, parse_device(options.device)) {}
+               options.pooling, parse_device(options.device), options.activation_checkpointing) {}
 
 SessionInfo Session::info() const {
   return {encoder_.device().str(), threads_, encoder_.weights().parameters,

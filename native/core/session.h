@@ -19,6 +19,7 @@ struct SessionOptions {
   std::string device = "cpu";
   int threads = 0;                       // 0: libtorch's default, one a physical core
   std::optional<WeightStorage> storage;  // without: as the file has them
+  bool activation_checkpointing = false;
 };
 
 struct PairBatch {

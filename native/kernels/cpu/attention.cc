@@ -1,6 +1,7 @@
 #include "kernels/cpu/kernels_internal.h"
 #include "kernels/cpu/philox.h"
 #include "kernels/cpu/small_gemm.h"
+#include "kernels/cpu/transpose.h"
 
 // Attention over packed sequences, one (sequence, head) at a time: q, k and v are read in place from [T, 3d]
 // and rows of scores live only in a tile of the thread's scratch, so memory does not grow with the square of
@@ -19,12 +20,27 @@ struct Head {
   float scale;
 };
 
+float dot(const float* a, const float* b, int64_t n) {
+  const int64_t whole = n / kLanes * kLanes;
+  Vec products{};
+  for (int64_t j = 0; j < whole; j += kLanes) products += load(a + j) * load(b + j);
+  float total = sum(products);
+  for (int64_t j = whole; j < n; j++) total += a[j] * b[j];
+  return total;
+}
+
 /// to[c][j] = from[j][c], zero for the keys that only pad.
 void transpose(const float* from, int64_t row, const Head& h, float* to) {
-  for (int64_t c = 0; c < h.size; c++)
-    for (int64_t j = h.length; j < padded(h.length, kLanes); j++) to[c * h.padded + j] = 0.0f;
-  for (int64_t j = 0; j < h.length; j++)
-    for (int64_t c = 0; c < h.size; c++) to[c * h.padded + j] = from[j * row + c];
+  const int64_t whole = h.size / kLanes * kLanes;
+  for (int64_t j = 0; j < h.length; j += kLanes) {
+    const int64_t keys = h.length - j < kLanes ? h.length - j : kLanes;
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      transpose_rows(from + j * row + c, row, keys, to + c * h.padded + j, h.padded);
+    }
+    for (int64_t c = whole; c < h.size; c++)
+      for (int64_t i = 0; i < kLanes; i++)
+        to[c * h.padded + j + i] = i < keys ? from[(j + i) * row + c] : 0.0f;
+  }
 }
 
 /// One row of scores to probabilities in place; returns log(sum(exp)).
@@ -83,9 +99,8 @@ void backward_head(const float* dcontext, const float* qkv, const float* context
       const int64_t t = h.first + i + r;
       float *p = scores + r * h.padded, *dp = dscores + r * h.padded;
       const float* out = context + t * d + column;
-      float delta =
-          0.0f;  // sum over keys of p * dp, which is also the dot product of the output and its gradient
-      for (int64_t c = 0; c < h.size; c++) delta += dout[r * d + c] * out[c];
+      // The sum over keys of p * dp is also the dot product of the output and its gradient.
+      const float delta = dot(dout + r * d, out, h.size);
       if (dropout.active()) dropout_row(dropout, (uint32_t)t, h.length, keep);
       const float shift = lse[t * heads + head];
       for (int64_t j = 0; j < keys; j += kLanes) {

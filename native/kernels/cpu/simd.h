@@ -39,18 +39,31 @@ static inline void store_first(float* p, Vec v, int64_t n) {
 
 static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
+/// Lane i of the result is lane i + HALF of v, for the lanes below HALF.
+template <int HALF>
+static inline Vec upper(Vec v) {
+  IntVec from{};
+  for (int i = 0; i < kLanes; i++) from[i] = i < HALF ? i + HALF : i;
+  return __builtin_shuffle(v, from);
+}
+
+/// Folds the upper half of the lanes onto the lower one until one is left.
+template <int HALF, typename Fold>
+static inline float fold_lanes(Vec v, Fold fold) {
+  v = fold(v, upper<HALF>(v));
+  if constexpr (HALF > 1) {
+    return fold_lanes<HALF / 2>(v, fold);
+  } else {
+    return v[0];
+  }
+}
+
 static inline float sum(Vec v) {
-  float lane[kLanes];
-  for (int i = 0; i < kLanes; i++) lane[i] = v[i];
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-  return lane[0];
+  return fold_lanes<kLanes / 2>(v, [](Vec a, Vec b) { return a + b; });
 }
 
 static inline float maximum(Vec v) {
-  float m = v[0];
-  for (int i = 1; i < kLanes; i++) m = v[i] > m ? v[i] : m;
-  return m;
+  return fold_lanes<kLanes / 2>(v, [](Vec a, Vec b) { return max(a, b); });
 }
 
 /// e^x to about 1 ulp. Below -87 the result is 0 (flushed), above 88 it saturates.

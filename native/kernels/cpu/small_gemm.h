@@ -31,22 +31,30 @@ static inline void product_block(Strided a, const float* b, int64_t b_row, float
 }
 
 #if defined(__AVX512F__)
-constexpr int kBlockRows = 6;
+constexpr int kBlockRows = 10;  // with two vectors: 20 accumulators of 32 registers
 #else
-constexpr int kBlockRows = 4;
+constexpr int kBlockRows = 5;  // 10 of 16
 #endif
 
+template <int ROWS, int VECS>
+static inline void product_rows(int64_t rows, Strided a, const float* b, int64_t b_row, float* c,
+                                int64_t c_row, int64_t k_size, bool accumulate) {
+  if (rows == ROWS) {
+    product_block<ROWS, VECS>(a, b, b_row, c, c_row, k_size, accumulate);
+  } else if constexpr (ROWS > 1) {
+    product_rows<ROWS - 1, VECS>(rows, a, b, b_row, c, c_row, k_size, accumulate);
+  }
+}
+
+/// Rows in as few blocks as there can be, all about as high: a low one would wait for its own sums.
 template <int VECS>
 static inline void product_columns(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row,
                                    int64_t m_size, int64_t k_size, bool accumulate) {
-  int64_t m = 0;
-  for (; m + kBlockRows <= m_size; m += kBlockRows) {
-    product_block<kBlockRows, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row,
-                                    k_size, accumulate);
-  }
-  for (; m < m_size; m++) {
-    product_block<1, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, k_size,
-                           accumulate);
+  const int64_t blocks = (m_size + kBlockRows - 1) / kBlockRows;
+  for (int64_t i = 0; i < blocks; i++) {
+    const int64_t m = m_size * i / blocks, rows = m_size * (i + 1) / blocks - m;
+    product_rows<kBlockRows, VECS>(rows, {a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row,
+                                   k_size, accumulate);
   }
 }
 

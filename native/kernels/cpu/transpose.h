@@ -15,11 +15,12 @@ constexpr IntVec kInterleaveLow = {0, 4, 1, 5};
 constexpr IntVec kInterleaveHigh = {2, 6, 3, 7};
 #endif
 
-/// to[j][i] = from[i][j] for a square of kLanes by kLanes. Interleaving the upper with the lower half of the
-/// rows, log2(kLanes) times over, transposes.
-static inline void transpose_square(const float* from, int64_t from_row, float* to, int64_t to_row) {
+/// to[j][i] = from[i][j] for a square of kLanes by kLanes, of which the first `rows` rows are there and the
+/// rest is zero. Interleaving the upper with the lower half of the rows, log2(kLanes) times over, transposes.
+static inline void transpose_rows(const float* from, int64_t from_row, int64_t rows, float* to,
+                                  int64_t to_row) {
   Vec v[kLanes];
-  for (int i = 0; i < kLanes; i++) v[i] = load(from + i * from_row);
+  for (int i = 0; i < kLanes; i++) v[i] = i < rows ? load(from + i * from_row) : Vec{};
   for (int round = 1; round < kLanes; round *= 2) {
     Vec t[kLanes];
     for (int i = 0; i < kLanes / 2; i++) {
@@ -29,6 +30,10 @@ static inline void transpose_square(const float* from, int64_t from_row, float* 
     for (int i = 0; i < kLanes; i++) v[i] = t[i];
   }
   for (int i = 0; i < kLanes; i++) store(to + i * to_row, v[i]);
+}
+
+static inline void transpose_square(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  transpose_rows(from, from_row, kLanes, to, to_row);
 }
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

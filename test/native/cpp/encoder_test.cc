@@ -20,6 +20,7 @@ struct Setup {
   Weights bert, adapter;
   Pooling pooling = Pooling::kMean;
   std::optional<WeightStorage> storage;
+  bool checkpointing = false;
   PairBatch batch;
 
   Setup(const ModelShape& s, AdapterSpec a)
@@ -33,7 +34,8 @@ struct Setup {
     const TemporaryFile model("model.safetensors"), lora("adapter.safetensors");
     write_safetensors(model.path(), bert);
     write_safetensors(lora.path(), adapter);
-    auto session = std::make_unique<Session>(SessionOptions{model.path(), shape, pooling, "cpu", 0, storage});
+    auto session = std::make_unique<Session>(
+        SessionOptions{model.path(), shape, pooling, "cpu", 0, storage, checkpointing});
     session->load_adapter(lora.path(), spec);
     return session;
   }
@@ -124,6 +126,24 @@ PEFT_TEST(micro_batches_change_nothing_but_rounding) {
   const Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.1));
   for (const int64_t tokens : {1, 50, 100, 150})
     check_gradients(setup, {9, 8, tokens}, "micro-batches of " + std::to_string(tokens));
+}
+
+PEFT_TEST(activation_checkpointing_changes_memory_and_nothing_else) {
+  AdapterSpec one_layer;
+  one_layer.modules.push_back({"encoder.layer.1.output.dense", 4, 2.0});
+  for (const AdapterSpec& spec :
+       {spec_for(tiny_shape(), kQkv, 4, 2.0, 0), spec_for(tiny_shape(), kAll, 4, 2.0, 0.1), one_layer}) {
+    Setup kept = with_dropout(spec);
+    Setup recomputed = kept;
+    recomputed.checkpointing = true;
+    std::map<std::string, std::vector<float>> expected, found;
+    const PassOptions pass{9, 8, 100};
+    const auto session = recomputed.session();
+    const double loss = session->gradients(kept.batch, pass, found);
+    check(loss == kept.session()->gradients(kept.batch, pass, expected), "loss");
+    check(found == expected, "gradients");
+    check(session->memory(1000, true).activations < kept.session()->memory(1000, true).activations, "memory");
+  }
 }
 
 PEFT_TEST(gradients_match_finite_differences) {
