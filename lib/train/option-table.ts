@@ -408,7 +408,6 @@ export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; o
   bf16: { type: "boolean", off: ["false"] },
   bnb_4bit_compute_dtype: { type: "string", off: ["float32"] },
   fp16: { type: "boolean", off: ["false"] },
-  gradient_checkpointing: { type: "boolean", off: ["false"] },
   hub_model_id: { type: "string", off: [] },
   hub_private_repo: { type: "boolean", off: ["false"] },
   hub_token: { type: "string", off: [] },

@@ -216,6 +216,13 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
     );
   }
   storageRequest(weightOptions(options), label);
+  if (options.compute === "int8" && options.device !== "cpu") {
+    throw new PeftTrainError(
+      "NOT_YET_AVAILABLE",
+      `${label("compute")}=int8 on ${label("device")}=${options.device} is not available in this version`,
+      { hint: `Leave ${label("compute")} out, or train on the CPU.` },
+    );
+  }
   if (options.evalDatasetName !== null && options.evalFraction !== null) {
     throw new PeftTrainError(
       "USAGE",

@@ -74,6 +74,10 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     const data = await loadTrainData(plan, tell);
     this.endIfStopping();
     const engine = await (environment.engine ?? loadEngine)();
+    if (options.compute === "int8" && engine.info().cpuKernels !== "avx512") {
+      const message = "this processor has no AVX-512 VNNI: --compute=int8 saves memory here, but no time";
+      tell({ event: "warning", message });
+    }
     const native = await engine.open({
       weightsPath: plan.model.weightsPath,
       shape: plan.shape,

@@ -340,7 +340,6 @@ describe("the article's command line", () => {
     "--resume_from_checkpoint=out/epoch_0",
     "--bnb_4bit_compute_dtype=float16",
     "--use_dora",
-    "--gradient_checkpointing",
     "--no-use_peft",
     "--use_peft=false",
     "--mixed_precision=bf16",

@@ -198,6 +198,59 @@ describe("training on quantised weights", () => {
   }
 });
 
+describe("--compute int8", () => {
+  const flags = [
+    "--dataset_name=train.csv",
+    "--eval_fraction=0.25",
+    "--max_train_steps=12",
+    "--learning_rate=5e-3",
+  ];
+  const weights = (name: string) => readFileSync(temporary.path(name, "adapter_model.safetensors"));
+
+  it("learns as float32 does, and says how weights are held", async () => {
+    const { stdout } = await ok([`${MODEL}=model`, "--output_dir=computed", "--compute", "int8", ...flags]);
+    expect(stdout).toMatch(/│ int8, outliers from 6 apart, gradient in int8 │/);
+    const plain = await ok([`${MODEL}=model`, "--output_dir=plain", ...flags]);
+    const auc = (text: string) => Number([...text.matchAll(/ROC AUC .*?: (0\.\d+)/g)].at(-1)?.[1]);
+    expect(auc(stdout)).toBeGreaterThan(auc(plain.stdout) - 0.02);
+    expect(weights("computed").equals(weights("plain"))).toBe(false);
+  });
+
+  it("takes a model that is held in int8 already, and no other", async () => {
+    await ok(["quantize", "model", "--out", "held8", "--int8"]);
+    await ok([`${MODEL}=held8`, "--output_dir=on8", "--compute=int8", ...flags]);
+    await ok([`${MODEL}=model`, "--output_dir=on-float", "--compute=int8", ...flags]);
+    expect(weights("on8").equals(weights("on-float"))).toBe(true);
+    const refused = await runHere([`${MODEL}=nf4`, "--output_dir=no", "--compute=int8", ...flags]);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/--compute: the weights of nf4 are quantised already, as nf4/);
+  });
+
+  it("keeps to the CPU", async () => {
+    const refused = await runHere([
+      `${MODEL}=model`,
+      "--output_dir=no",
+      "--compute=int8",
+      "--device=cuda",
+      ...flags,
+    ]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toMatch(/--compute=int8 on --device=cuda is not available in this version/);
+  });
+});
+
+describe("--activation_checkpointing", () => {
+  it("under either name writes the same bytes", async () => {
+    const flags = ["--dataset_name=train.csv", "--max_train_steps=3", `${MODEL}=model`];
+    const bytes: string[] = [];
+    for (const [i, flag] of ["", "--activation_checkpointing", "--gradient-checkpointing"].entries()) {
+      await ok([...flags, `--output_dir=kept${i}`, ...(flag === "" ? [] : [flag])]);
+      bytes.push(readFileSync(temporary.path(`kept${i}`, "adapter_model.safetensors"), "base64"));
+    }
+    expect(new Set(bytes).size).toBe(1);
+  });
+});
+
 describe("the library", () => {
   const texts = ["how do I learn to swim", "what is a good book"];
 

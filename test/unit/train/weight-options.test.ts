@@ -39,6 +39,12 @@ describe("options of the frozen weights", () => {
       { load_in_8bit: true, outlier_threshold: 0 },
       { ...held, format: "int8", outlierThreshold: 0 },
     ],
+    [{ compute: "float32" }, undefined],
+    [{ compute: "int8" }, { ...held, format: "int8", int8Gradient: true }],
+    [
+      { compute: "int8", load_in_8bit: true, outlier_threshold: 3 },
+      { ...held, format: "int8", outlierThreshold: 3, int8Gradient: true },
+    ],
   ] as [WeightOptionValues, WeightStorage | undefined][]) {
     it(`${JSON.stringify(values)} hold them as ${describeStorage(storage)}`, () => {
       expect(choose(values)).toEqual(storage);
@@ -61,6 +67,9 @@ describe("options of the frozen weights", () => {
     [{ load_in_4bit: true, outlier_fraction: 0.2 }, "=0.2: expected a number of at least 0 and at most 0.1"],
     [{ load_in_4bit: true, outlier_fraction: -0.1 }, "--outlier_fraction=-0.1: expected"],
     [{ load_in_8bit: true, outlier_threshold: -1 }, "--outlier_threshold=-1: expected"],
+    [{ compute: "int8", load_in_4bit: true }, "--compute=int8 holds frozen matrices in 8 bits, not as"],
+    [{ compute: "int8", torch_dtype: "float32" }, "not as --torch_dtype asks"],
+    [{ compute: "int4" }, "--compute=int4: expected one of float32, int8"],
     [{ torch_dtype: "float64" }, "--torch_dtype=float64: expected one of float32, float16, bfloat16"],
   ] as const) {
     it(`${JSON.stringify(given)} is refused before anything is read`, () => {
