@@ -42,7 +42,7 @@ export async function runProgram(program, args, { env = {}, timeoutSeconds } = {
   });
   try {
     await new Promise((resolve, reject) => {
-      child.on("error", reject);
+      child.on("error", ({ message }) => reject(new Error(`${program} does not run: ${message}`)));
       child.on("close", (code, signal) => {
         if (code === 0) return resolve();
         const error = events.findLast(({ event }) => event === "error");
