@@ -108,7 +108,7 @@ async function measure(row, { root, python, options, folder, model, files }, war
       ? await python.run(
           "train.py",
           [`--model=${model}`, `--pairs=${files.python}`, `--batch=${options.batch}`, ...shared, ...flags],
-          { env, timeoutSeconds },
+          { env: { TORCHINDUCTOR_CACHE_DIR: join(folder, "inductor"), ...env }, timeoutSeconds },
         )
       : await runProgram(process.execPath, [
           join(root, "bin/peft-train.js"),
