@@ -4,12 +4,12 @@
 //
 // Without options it takes the project's own encoder and pairs. One process a row, so that its peak memory (VmHWM) is
 // its own; rows run one after the other, and the first one (float32) runs again at the end to show how quiet the machine was.
-import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { runProgram } from "./process.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MIB = 2 ** 20;
@@ -41,36 +41,12 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Runs the command; its output is shown if it fails. Resolves to the peak of its resident memory in bytes. */
-function run(args) {
-  const child = spawn(process.execPath, [join(ROOT, "bin/peft-train.js"), ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let output = "";
-  let peak = 0;
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
-  const watch = setInterval(() => {
-    try {
-      const match = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"));
-      if (match) peak = Number(match[1]) * 1024;
-    } catch {
-      // it has just ended, or there is no /proc here
-    }
-  }, 100);
-  return new Promise((resolve, reject) => {
-    child.on("close", (code) => {
-      clearInterval(watch);
-      if (code === 0) resolve(peak);
-      else reject(new Error(`peft-train ${args.join(" ")} ended with ${code}:\n${output}`));
-    });
-  });
-}
-
 async function measure(name) {
   const folder = mkdtempSync(join(tmpdir(), "peft-train-bench-"));
   try {
     const out = join(folder, "out");
-    const peak = await run([
+    const { peakBytes } = await runProgram(process.execPath, [
+      join(ROOT, "bin/peft-train.js"),
       `--model_name_or_path=${options.model}`,
       `--dataset_name=${options.train}`,
       `--eval_dataset_name=${options.test}`,
@@ -93,7 +69,7 @@ async function measure(name) {
       after: evaluations.at(-1).metrics.roc_auc,
       linearBytes: memory?.plan?.linear,
       embeddingBytes: memory?.plan?.embeddings,
-      peakBytes: peak,
+      peakBytes,
       pairsPerSecond: (finished ?? logged)?.pairs_per_second,
     };
   } finally {
