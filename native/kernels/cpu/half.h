@@ -40,10 +40,15 @@ static inline Vec load_half(const uint16_t* p) {
 
 /// kLanes values of bfloat16.
 static inline Vec load_bfloat16(const uint16_t* p) {
-  typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
-  Halves h;
-  __builtin_memcpy(&h, p, sizeof h);
-  return (Vec)(__builtin_convertvector(h, WordVec) << 16);
+#if defined(__AVX512F__)
+  return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+#elif defined(__F16C__)
+  return (Vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
+#else
+  WordVec bits{};
+  for (int i = 0; i < kLanes; i++) bits[i] = (uint32_t)p[i] << 16;
+  return (Vec)bits;
+#endif
 }
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

@@ -2,14 +2,26 @@
 
 #include "kernels/cpu/simd.h"
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 // The passes around an int8 product: activations to 8 bits with one scale a row, and the outliers among them.
 
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
 
-typedef int8_t ByteVec __attribute__((vector_size(kLanes)));
 constexpr float kRound =
     12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest whole number in the low bits
+
+/// The low byte of every lane.
+inline void store_bytes(int8_t* to, IntVec v) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8((__m512i)v));
+#else
+  for (int i = 0; i < kLanes; i++) to[i] = (int8_t)v[i];
+#endif
+}
 
 inline Vec magnitude(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 
@@ -49,8 +61,7 @@ RowFacts quantize_row(const float* x, int64_t k, float threshold, int8_t* q) {
     const Vec v = load(x + j);
     const Vec kept = (Vec)((IntVec)v & (magnitude(v) < limit));
     const IntVec rounded = (IntVec)(kept * inverse + kRound) - 0x4b400000;
-    const ByteVec bytes = __builtin_convertvector(rounded, ByteVec);
-    __builtin_memcpy(q + j, &bytes, sizeof bytes);
+    store_bytes(q + j, rounded);
     sums += rounded;
   }
   for (int i = 0; i < kLanes; i++) facts.sum += sums[i];

@@ -3,6 +3,10 @@
 #include "kernels/cpu/panel_product.h"
 #include "kernels/cpu/transpose.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 // Products with a frozen weight that is stored in fewer bits: a few panels at a time are expanded to fp32 in
 // a buffer that stays in the second-level cache, and multiplied with all rows before the next ones.
 
@@ -11,25 +15,36 @@ namespace {
 
 constexpr int64_t kBufferFloats = 48 * 1024;  // 192 KiB
 
-/// The absmax of every row of panel p at column k.
-void panel_scales(const StoredWeight& w, int64_t p, int64_t k, float* scales) {
-  for (int64_t lane = 0; lane < kPanel; lane++) {
-    const int64_t row = p * kPanel + lane;
-    if (row >= w.n) {
-      scales[lane] = 0;
-      continue;
-    }
-    const int64_t part = row / w.part_rows, block = ((row - part * w.part_rows) * w.k + k) >> w.block_shift;
-    if (w.absmax != nullptr) {
-      scales[lane] = w.absmax[part * w.part_blocks + block];
-    } else {
-      // Rounded before the offset is added, as bitsandbytes does: volatile keeps the two from fusing.
-      const volatile float scaled = w.absmax_book[w.absmax_codes[part * w.part_blocks + block]] *
-                                    w.nested_absmax[part * w.part_nested + (block >> 8)];
-      scales[lane] = scaled + w.nested_offset[part];
+/// Where the scales of a panel's rows are.
+struct PanelScales {
+  PanelScales(const StoredWeight& w, int64_t p) : w(w) {
+    for (int64_t lane = 0; lane < kPanel; lane++) {
+      // Rows beyond the last have codes of zero; any scale does.
+      const int64_t row = p * kPanel + lane < w.n ? p * kPanel + lane : w.n - 1;
+      part[lane] = row / w.part_rows;
+      first[lane] = (row - part[lane] * w.part_rows) * w.k;
     }
   }
-}
+
+  /// The absmax of every row at column k.
+  void at(int64_t k, float* scales) const {
+    if (w.absmax != nullptr) {
+      for (int64_t lane = 0; lane < kPanel; lane++)
+        scales[lane] = w.absmax[part[lane] * w.part_blocks + ((first[lane] + k) >> w.block_shift)];
+      return;
+    }
+    for (int64_t lane = 0; lane < kPanel; lane++) {
+      const int64_t block = (first[lane] + k) >> w.block_shift;
+      // Rounded before the offset is added, as bitsandbytes does: volatile keeps the two from fusing.
+      const volatile float scaled = w.absmax_book[w.absmax_codes[part[lane] * w.part_blocks + block]] *
+                                    w.nested_absmax[part[lane] * w.part_nested + (block >> 8)];
+      scales[lane] = scaled + w.nested_offset[part[lane]];
+    }
+  }
+
+  const StoredWeight& w;
+  int64_t part[kPanel], first[kPanel];
+};
 
 /// kLanes codes below 16 to their values.
 inline Vec look_up(const float* book, IntVec code) {
@@ -44,11 +59,21 @@ inline Vec look_up(const float* book, IntVec code) {
 #endif
 }
 
+/// kLanes bytes. GCC 12 would convert them one by one.
+inline IntVec load_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (IntVec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+#elif defined(__AVX2__)
+  return (IntVec)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+#else
+  IntVec v{};
+  for (int i = 0; i < kLanes; i++) v[i] = p[i];
+  return v;
+#endif
+}
+
 inline void expand_column(const float* book, const uint8_t* codes, Vec low_scale, Vec high_scale, float* to) {
-  typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-  Bytes bytes;
-  __builtin_memcpy(&bytes, codes, sizeof bytes);
-  const IntVec both = __builtin_convertvector(bytes, IntVec);
+  const IntVec both = load_bytes(codes);
   store(to, look_up(book, both & 15) * low_scale);
   store(to + kLanes, look_up(book, both >> 4) * high_scale);
 }
@@ -58,10 +83,11 @@ void expand_four_bit(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, f
   int64_t run = (int64_t)1 << w.block_shift;
   while (w.k % run != 0) run /= 2;
   const uint8_t* codes = (const uint8_t*)w.codes + p * w.k * kLanes;
+  const PanelScales panel(w, p);
   float scales[kPanel];
   for (int64_t k = k0; k < k1;) {
     const int64_t run_end = (k / run + 1) * run, end = run_end < k1 ? run_end : k1;
-    panel_scales(w, p, k, scales);
+    panel.at(k, scales);
     const Vec low = load(scales), high = load(scales + kLanes);
     for (; k < end; k++) expand_column(w.book, codes + k * kLanes, low, high, to + (k - k0) * kPanel);
   }
