@@ -10,8 +10,8 @@ function encoder(bytesPerToken: number): NativeEncoder {
 
 describe("trainingMicroBatch", () => {
   it("leaves small encoders alone and halves for large ones, down to 256", () => {
-    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4))).toBe(1024); // all-MiniLM-L6-v2
-    expect(trainingMicroBatch(encoder(12 * 11 * 384 * 4))).toBe(1024); // e5-small
+    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4))).toBe(512); // all-MiniLM-L6-v2
+    expect(trainingMicroBatch(encoder(12 * 11 * 384 * 4))).toBe(512); // e5-small
     expect(trainingMicroBatch(encoder(12 * 11 * 768 * 4))).toBe(512); // e5-base
     expect(trainingMicroBatch(encoder(24 * 11 * 1024 * 4))).toBe(256); // e5-large
     expect(trainingMicroBatch(encoder(1e9))).toBe(256);
