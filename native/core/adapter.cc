@@ -132,6 +132,7 @@ void Adapter::initialize(uint64_t seed) {
     m.a.copy_(a);
     m.b.zero_();
   }
+  changed();
 }
 
 void Adapter::load(const std::string& path) {
@@ -169,6 +170,7 @@ void Adapter::load(const std::string& path) {
     }
     target.copy_(value);
   }
+  changed();
 }
 
 void Adapter::save(const std::string& path) const { write_safetensors(path, named_weights()); }

@@ -60,6 +60,10 @@ class Adapter {
   /// The part that receives a gradient, flat: everything but the pooler, which mean pooling never reaches.
   Tensor trained() const { return parameters_.narrow(0, 0, trained_count_); }
   Tensor gradient() const { return gradient_; }
+  /// Counts the changes of the parameters, so that what is packed from them is packed again when it must be.
+  uint64_t version() const { return version_; }
+  /// To be called by whoever writes to trained().
+  void changed() { version_++; }
   /// Keyed as PEFT's file is.
   std::map<std::string, Tensor> named_weights() const;
   std::map<std::string, Tensor> named_gradients() const;
@@ -67,6 +71,7 @@ class Adapter {
  private:
   double dropout_;
   int64_t trained_count_ = 0;
+  uint64_t version_ = 1;
   Tensor parameters_, gradient_;
   std::vector<LoraModule> modules_;
 };

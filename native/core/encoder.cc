@@ -20,6 +20,7 @@ Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, 
 }
 
 void Encoder::attach(Adapter* adapter) {
+  adapter_ = adapter;
   lowest_adapted_ = shape_.num_layers;
   for (int64_t i = shape_.num_layers - 1; i >= 0; i--) {
     layers_[i].attach(adapter);
@@ -29,7 +30,8 @@ void Encoder::attach(Adapter* adapter) {
 
 void Encoder::prepare(bool use_adapter, const DropoutPlan& dropout) {
   dropout_ = dropout;
-  for (EncoderLayer& layer : layers_) layer.prepare(use_adapter, dropout.adapter());
+  const uint64_t version = adapter_ == nullptr ? 0 : adapter_->version();
+  for (EncoderLayer& layer : layers_) layer.prepare(use_adapter, version, dropout.adapter());
 }
 
 Tensor Encoder::forward(const MicroBatch& micro, bool keep) {

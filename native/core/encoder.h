@@ -44,6 +44,7 @@ class Encoder {
   at::Device device_;
   bool recompute_;
   std::vector<EncoderLayer> layers_;
+  const Adapter* adapter_ = nullptr;
   int64_t lowest_adapted_ = 0;  // number of layers where none is
 
   DropoutPlan dropout_;

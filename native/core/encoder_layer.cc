@@ -87,9 +87,9 @@ int64_t EncoderLayer::gradient_bytes() const {
          output_.gradient_bytes();
 }
 
-void EncoderLayer::prepare(bool use_adapter, const Dropout& adapter_dropout) {
+void EncoderLayer::prepare(bool use_adapter, uint64_t adapter_version, const Dropout& adapter_dropout) {
   for (LoraLinear* linear : {&qkv_, &attention_output_, &intermediate_, &output_}) {
-    linear->prepare(use_adapter, adapter_dropout);
+    linear->prepare(use_adapter, adapter_version, adapter_dropout);
   }
 }
 

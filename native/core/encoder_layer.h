@@ -81,7 +81,7 @@ class EncoderLayer {
   void attach(Adapter* adapter);
   bool adapted() const;
   int64_t gradient_bytes() const;
-  void prepare(bool use_adapter, const Dropout& adapter_dropout);
+  void prepare(bool use_adapter, uint64_t adapter_version, const Dropout& adapter_dropout);
 
   /// out [T, d]; `kept.input` must be set.
   void forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,

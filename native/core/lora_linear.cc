@@ -9,6 +9,7 @@ void LoraLinear::attach(std::vector<LoraSlice> slices) {
   factors_.clear();
   rank_ = 0;
   active_ = false;
+  packed_version_ = 0;
   for (const LoraSlice& s : slices_) {
     const int64_t rank = s.module->a.size(0);
     factors_.push_back({ThinWeight(), ThinWeight(), rank_, rank});
@@ -16,10 +17,12 @@ void LoraLinear::attach(std::vector<LoraSlice> slices) {
   }
 }
 
-void LoraLinear::prepare(bool use_adapter, const Dropout& dropout) {
+void LoraLinear::prepare(bool use_adapter, uint64_t version, const Dropout& dropout) {
   dropout_ = dropout;
   active_ = use_adapter && adapted();
-  if (!active_) return;
+  if (!active_ || (packed_version_ == version && packed_apart_ == dropout.active())) return;
+  packed_version_ = version;
+  packed_apart_ = dropout.active();
   std::vector<Tensor> a;
   std::vector<WideFactor::Block> up, back;
   for (size_t i = 0; i < slices_.size(); i++) {

@@ -32,9 +32,9 @@ class LoraLinear {
   /// Bytes that training asks for beside the frozen weight.
   int64_t gradient_bytes() const { return base_->gradient_bytes(); }
 
-  /// Packs the adapter's weights for the next passes; call it whenever they have changed. `dropout` is the
-  /// adapter's (site and first token are filled in here and in the calls below).
-  void prepare(bool use_adapter, const Dropout& dropout);
+  /// Packs the adapter's weights for the next passes, unless those of this version are packed. `dropout` is
+  /// the adapter's (site and first token are filled in here and in the calls below).
+  void prepare(bool use_adapter, uint64_t version, const Dropout& dropout);
 
   /// out [T, out] = x W' + bias + scale * B(A(dropout(x))); bias is left out where it was given as undefined.
   void forward(const Tensor& x, uint32_t first_token, Tensor& out);
@@ -64,6 +64,8 @@ class LoraLinear {
   std::vector<Factors> factors_;
   int64_t rank_ = 0;     // of all slices
   bool active_ = false;  // the adapter is on in the next passes
+  uint64_t packed_version_ = 0;
+  bool packed_apart_ = false;  // every slice's A for itself, since each sees another x
   Dropout dropout_;
   ThinWeight down_;  // A' of all slices, where all see the same x
   WideFactor up_;    // scale * B' of all slices, for y

@@ -168,6 +168,7 @@ StepResult Session::step(const PairBatch& batch, const StepOptions& options) {
     gradient.mul_(options.max_grad_norm / (result.grad_norm + 1e-6));
   }
   adam_->step(adapter_->trained(), gradient, options.adam);
+  adapter_->changed();
   return result;
 }
 
