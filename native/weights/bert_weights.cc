@@ -9,10 +9,8 @@
 namespace peft {
 namespace {
 
-std::string format_shape(at::IntArrayRef shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
+std::string describe(const BlockwiseWeight& w) {
+  return "in blocks of " + std::to_string(w.block_size) + (w.double_quant() ? " with 8-bit scales" : "");
 }
 
 at::ScalarType word_type(WeightFormat format) {
@@ -87,6 +85,15 @@ class BertReader {
       }
       if (is_four_bit(storage_.format)) {
         blockwise.push_back(four_bit(module, out, in));
+        if (blockwise.back().block_size != blockwise.front().block_size ||
+            blockwise.back().double_quant() != blockwise.front().double_quant()) {
+          throw EngineError("QUANT_STATE",
+                            file_.path() + ": \"" + prefix_ + module + "\" is quantised " +
+                                describe(blockwise.back()) + ", \"" + prefix_ + modules.front() + "\" " +
+                                describe(blockwise.front()) +
+                                "; query, key and value are one matrix here, and must be held alike",
+                            "Quantise the whole model at once with `npx peft-train quantize`.");
+        }
       } else if (storage_.format == WeightFormat::kInt8) {
         const RowInt8Weight w = int8(module, out, in);
         codes.push_back(w.codes);
@@ -112,7 +119,9 @@ class BertReader {
   }
 
   RowInt8Weight int8(const std::string& module, int64_t out, int64_t in) {
-    if (!stored_) return quantize_rows(plain(module + ".weight", {out, in}));
+    if (!stored_)
+      return quantize_rows(plain(module + ".weight", {out, in}),
+                           file_.path() + ": \"" + prefix_ + module + ".weight\"");
     parameters_ += out * in;
     return read_row_int8(file_, prefix_ + module, out, in);
   }
@@ -174,6 +183,12 @@ class BertReader {
 };
 
 }  // namespace
+
+std::string format_shape(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
 
 std::string bert_prefix(const SafetensorsFile& file) {
   for (const char* prefix : {"", "bert.", "model."}) {

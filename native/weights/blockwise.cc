@@ -33,9 +33,20 @@ uint8_t stepped_nearest(float x) {
   return table[static_cast<int>((clamped + 1.0f) * 0.5f * 65535.0f + 0.5f)];
 }
 
+/// As torch.mean on one thread, whose sums are bitsandbytes' own: on several, a long tensor is summed in as
+/// many parts, and the codes would depend on the machine.
+float mean_on_one_thread(const Tensor& values) {
+  float mean = 0;
+  at::parallel_for(0, 2, 1, [&](int64_t begin, int64_t) {
+    if (begin == 0)
+      mean = at::mean(values).item<float>();  // within a parallel region ATen stays on its thread
+  });
+  return mean;
+}
+
 void quantize_absmax(BlockwiseWeight& w) {
   const int64_t blocks = w.blocks(), groups = (blocks + kNestedBlock - 1) / kNestedBlock;
-  w.nested_offset = at::mean(w.absmax).item<float>();
+  w.nested_offset = mean_on_one_thread(w.absmax);
   w.absmax_codes = bytes_tensor(blocks);
   w.nested_absmax = floats_tensor(groups);
   const float* absmax = w.absmax.const_data_ptr<float>();

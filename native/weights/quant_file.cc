@@ -33,7 +33,9 @@ class ModuleReader {
   Tensor read(const std::string& name, at::ScalarType type, int64_t elements) const {
     if (!has(name)) fail(name, "is missing");
     const Tensor t = file_.read(module_ + name);
-    if (t.scalar_type() != type) fail(name, std::string("is ") + file_.table().at(module_ + name).dtype);
+    if (t.scalar_type() != type) {
+      fail(name, "is " + file_.table().at(module_ + name).dtype + ", expected " + safetensors_dtype(type));
+    }
     if (t.numel() != elements) {
       fail(name, "has " + std::to_string(t.numel()) + " elements, its quantisation state asks for " +
                      std::to_string(elements));
@@ -67,7 +69,10 @@ class ModuleReader {
 QuantState read_state(const SafetensorsFile& file, const std::string& key) {
   const Tensor bytes = file.read(key);
   if (bytes.scalar_type() != at::kByte) {
-    throw EngineError("QUANT_STATE", file.path() + ": tensor \"" + key + "\" is not U8");
+    throw EngineError(
+        "QUANT_STATE",
+        file.path() + ": tensor \"" + key + "\" is " + file.table().at(key).dtype + ", expected U8",
+        "Quantise the model again with `npx peft-train quantize`.");
   }
   const auto* text = reinterpret_cast<const char*>(bytes.const_data_ptr<uint8_t>());
   return parse_quant_state(std::string(text, static_cast<size_t>(bytes.numel())),
@@ -77,11 +82,16 @@ QuantState read_state(const SafetensorsFile& file, const std::string& key) {
 void read_outliers(const ModuleReader& reader, const SafetensorsFile& file, const std::string& module,
                    BlockwiseWeight& w) {
   const std::string index = ".weight.outlier_index", value = ".weight.outlier_value";
-  if (!reader.has(index)) return;
+  if (!reader.has(index) && !reader.has(value)) return;
+  if (!reader.has(index)) reader.fail(index, "is missing beside its values");
+  if (!reader.has(value)) reader.fail(value, "is missing beside its places");
   const int64_t count = static_cast<int64_t>(file.table().at(module + index).elements());
-  if (count == 0) return;
   w.outlier_index = reader.read(index, at::kInt, count);
   w.outlier_value = reader.read(value, at::kHalf, count);
+  if (count == 0) {
+    w.outlier_index = w.outlier_value = Tensor();
+    return;
+  }
   int64_t before = -1;
   for (int64_t i = 0; i < count; i++) {
     const int64_t at = w.outlier_index.const_data_ptr<int32_t>()[i];
@@ -105,11 +115,19 @@ Tensor map_tensor(const std::array<float, N>& values) {
 }  // namespace
 
 std::optional<WeightFormat> stored_format(const SafetensorsFile& file, const std::string& module) {
-  for (const WeightFormat format : {WeightFormat::kNf4, WeightFormat::kFp4}) {
-    if (file.has(module + ".weight" + kState + weight_format_name(format))) return format;
+  std::optional<WeightFormat> found;
+  for (const WeightFormat format : {WeightFormat::kNf4, WeightFormat::kFp4, WeightFormat::kInt8}) {
+    const bool eight = format == WeightFormat::kInt8;
+    if (!file.has(eight ? module + ".SCB" : module + ".weight" + kState + weight_format_name(format)))
+      continue;
+    if (found) {
+      ModuleReader(file, module)
+          .fail(".weight", std::string("has a state of ") + weight_format_name(*found) + " and one of " +
+                               weight_format_name(format));
+    }
+    found = format;
   }
-  if (file.has(module + ".SCB")) return WeightFormat::kInt8;
-  return std::nullopt;
+  return found;
 }
 
 BlockwiseWeight read_blockwise(const SafetensorsFile& file, const std::string& module, int64_t out,
@@ -153,7 +171,12 @@ RowInt8Weight read_row_int8(const SafetensorsFile& file, const std::string& modu
   if (file.has(module + ".weight") && file.table().at(module + ".weight").shape != std::vector{out, in}) {
     reader.fail(".weight", "has another shape than config.json asks for");
   }
-  return {reader.read(".weight", at::kChar, out * in).view({out, in}), reader.read_scales(".SCB", out)};
+  for (const char* name : {".weight.outlier_index", ".weight.outlier_value"}) {
+    if (reader.has(name)) reader.fail(name, "stands beside 8-bit weights, which keep no weights apart");
+  }
+  const Tensor codes = reader.read(".weight", at::kChar, out * in).view({out, in});
+  if ((codes == -128).any().item<bool>()) reader.fail(".weight", "holds -128; codes go from -127 to 127");
+  return {codes, reader.read_scales(".SCB", out)};
 }
 
 void put_blockwise(std::map<std::string, Tensor>& tensors, const std::string& module,

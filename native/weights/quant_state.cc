@@ -13,6 +13,7 @@ struct Value {
   std::string text;               // of a string, or a number as it is written
   std::vector<int64_t> integers;  // of an array
   bool array = false;
+  bool quoted = false;
 };
 
 /// A flat JSON object of strings, numbers and arrays of whole numbers.
@@ -70,9 +71,9 @@ class StateParser {
   }
   Value value() {
     skip_space();
-    if (pos_ < text_.size() && text_[pos_] == '"') return {string(), {}, false};
-    if (!accept('[')) return {word(), {}, false};
-    Value out{"", {}, true};
+    if (pos_ < text_.size() && text_[pos_] == '"') return {string(), {}, false, true};
+    if (!accept('[')) return {word(), {}, false, false};
+    Value out{"", {}, true, false};
     if (accept(']')) return out;
     do out.integers.push_back(whole(word()));
     while (accept(','));
@@ -92,8 +93,8 @@ class StateParser {
   double real(const std::string& text) const {
     double out = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(out)) {
-      fail("\"" + text + "\" is no finite number");
+    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(static_cast<float>(out))) {
+      fail("\"" + text + "\" is no finite number of float32");
     }
     return out;
   }
@@ -127,11 +128,16 @@ QuantState parse_quant_state(const std::string& json, const std::string& where) 
     if (found == values.end()) parser.fail("no " + key);
     return found->second;
   };
+  const auto number = [&](const std::string& key) -> const std::string& {
+    const Value& value = get(key);
+    if (value.quoted || value.array) parser.fail(key + " is no number");
+    return value.text;
+  };
   QuantState state;
   const std::string type = get("quant_type").text;
   if (type != "nf4" && type != "fp4") parser.fail("quant_type \"" + type + "\"; expected nf4 or fp4");
   state.format = parse_weight_format(type);
-  state.block_size = parser.whole(get("blocksize").text);
+  state.block_size = parser.whole(number("blocksize"));
   WeightStorage storage;
   storage.block_size = state.block_size;
   try {
@@ -143,8 +149,8 @@ QuantState parse_quant_state(const std::string& json, const std::string& where) 
   state.shape = get("shape").integers;
   state.nested = values.count("nested_offset") != 0;
   if (state.nested) {
-    state.nested_offset = parser.real(get("nested_offset").text);
-    state.nested_block_size = parser.whole(get("nested_blocksize").text);
+    state.nested_offset = parser.real(number("nested_offset"));
+    state.nested_block_size = parser.whole(number("nested_blocksize"));
     if (state.nested_block_size != 256) {
       parser.fail("nested_blocksize " + std::to_string(state.nested_block_size) + "; expected 256");
     }

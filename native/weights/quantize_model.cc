@@ -1,6 +1,7 @@
 #include "weights/quantize_model.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <vector>
 
@@ -12,17 +13,33 @@
 namespace peft {
 namespace {
 
-std::vector<std::string> linear_modules(const SafetensorsFile& file, const std::string& prefix,
-                                        const ModelShape& shape) {
-  std::vector<std::string> modules;
+struct LinearModule {
+  std::string name;
+  int64_t out, in;
+};
+
+std::vector<LinearModule> linear_modules(const SafetensorsFile& file, const std::string& prefix,
+                                         const ModelShape& shape) {
+  const int64_t d = shape.hidden_size, f = shape.intermediate_size;
+  std::vector<LinearModule> modules;
   for (int64_t i = 0; i < shape.num_layers; i++) {
-    for (const char* name : {"attention.self.query", "attention.self.key", "attention.self.value",
-                             "attention.output.dense", "intermediate.dense", "output.dense"}) {
-      modules.push_back(prefix + "encoder.layer." + std::to_string(i) + "." + name);
+    const std::string layer = prefix + "encoder.layer." + std::to_string(i) + ".";
+    for (const char* name :
+         {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"}) {
+      modules.push_back({layer + name, d, d});
     }
+    modules.push_back({layer + "intermediate.dense", f, d});
+    modules.push_back({layer + "output.dense", d, f});
   }
-  if (file.has(prefix + "pooler.dense.weight")) modules.push_back(prefix + "pooler.dense");
+  if (file.has(prefix + "pooler.dense.weight")) modules.push_back({prefix + "pooler.dense", d, d});
   return modules;
+}
+
+/// Layers beyond those that config.json counts are no part of the model.
+bool beyond_layers(const std::string& key, const std::string& prefix, const ModelShape& shape) {
+  const std::string layers = prefix + "encoder.layer.";
+  return key.starts_with(layers) &&
+         std::strtoll(key.c_str() + layers.size(), nullptr, 10) >= shape.num_layers;
 }
 
 /// Adds up the report while matrices are quantised.
@@ -30,19 +47,23 @@ class Quantizer {
  public:
   Quantizer(const SafetensorsFile& file, const WeightStorage& storage) : file_(file), storage_(storage) {}
 
-  void quantize(const std::string& module, std::map<std::string, Tensor>& tensors) {
-    const std::string key = module + ".weight";
+  void quantize(const LinearModule& linear, std::map<std::string, Tensor>& tensors) {
+    const std::string &module = linear.name, key = module + ".weight";
     if (!file_.has(key)) {
       throw EngineError("MODEL_CORRUPT", file_.path() + ": tensor \"" + key + "\" is missing",
                         "config.json and model.safetensors do not belong together.");
     }
     const TensorEntry& entry = file_.table().at(key);
-    if (entry.shape.size() != 2)
-      throw EngineError("MODEL_CORRUPT", file_.path() + ": \"" + key + "\" is no matrix");
+    if (entry.shape != std::vector<int64_t>{linear.out, linear.in}) {
+      throw EngineError("MODEL_CORRUPT",
+                        file_.path() + ": tensor \"" + key + "\" has shape " + format_shape(entry.shape) +
+                            ", config.json asks for " + format_shape({linear.out, linear.in}),
+                        "config.json and model.safetensors do not belong together.");
+    }
     const Tensor w = file_.read_float(key);
     Tensor restored;
     if (storage_.format == WeightFormat::kInt8) {
-      const RowInt8Weight q = quantize_rows(w);
+      const RowInt8Weight q = quantize_rows(w, file_.path() + ": \"" + key + "\"");
       restored = dequantize_rows(q);
       report_.bytes += q.bytes();
       put_row_int8(tensors, module, q);
@@ -86,7 +107,7 @@ QuantizeReport quantize_model(const std::string& source, const std::string& outp
   }
   const SafetensorsFile file(source);
   const std::string prefix = bert_prefix(file);
-  const std::vector<std::string> modules = linear_modules(file, prefix, shape);
+  const std::vector<LinearModule> modules = linear_modules(file, prefix, shape);
   Quantizer quantizer(file, storage);
   std::map<std::string, Tensor> tensors;
   for (const auto& [key, entry] : file.table()) {
@@ -99,13 +120,13 @@ QuantizeReport quantize_model(const std::string& source, const std::string& outp
   }
   int64_t done = 0;
   const auto total = static_cast<int64_t>(modules.size());
-  for (const std::string& module : modules) {
+  for (const LinearModule& module : modules) {
     quantizer.quantize(module, tensors);
     if (!progress(++done, total)) throw EngineError("ABORTED", "stopped; " + output + " was not written");
   }
   const std::string word = prefix + "embeddings.word_embeddings.weight";
   for (const auto& [key, entry] : file.table()) {
-    if (tensors.count(key) != 0) continue;
+    if (tensors.count(key) != 0 || beyond_layers(key, prefix, shape)) continue;
     if (key != word) {
       tensors[key] = file.read(key);
       if (tensors[key].is_floating_point()) file.read_float(key);  // refuses NaN

@@ -15,7 +15,7 @@ struct RowInt8Weight {
 
 /// Rounds w (fp32 [out, in]) half to even, as bitsandbytes' int8_vectorwise_quant does on the fp16 weight
 /// that Linear8bitLt hands it.
-RowInt8Weight quantize_rows(const at::Tensor& w);
+RowInt8Weight quantize_rows(const at::Tensor& w, const std::string& name = "a weight");
 
 /// fp32 [out, in].
 at::Tensor dequantize_rows(const RowInt8Weight& weight);

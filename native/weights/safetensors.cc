@@ -34,13 +34,6 @@ at::ScalarType scalar_type(const std::string& name) {
   return at::ScalarType::Undefined;
 }
 
-const char* dtype_name(at::ScalarType type) {
-  for (const Dtype& d : kDtypes) {
-    if (type == d.type) return d.name;
-  }
-  TORCH_CHECK(false, "no safetensors dtype for ", type);
-}
-
 /// Lets the pages of a tensor that was read go, so that a whole model never counts as resident; they come
 /// back from the file if they are asked for again.
 void release_pages(const char* from, size_t bytes) {
@@ -146,6 +139,13 @@ at::Tensor SafetensorsFile::read_float(const std::string& key) const {
   return value;
 }
 
+const char* safetensors_dtype(at::ScalarType type) {
+  for (const Dtype& d : kDtypes) {
+    if (type == d.type) return d.name;
+  }
+  TORCH_CHECK(false, "no safetensors dtype for ", type);
+}
+
 void write_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors) {
   std::vector<std::string> order;
   for (const auto& [key, tensor] : tensors) order.push_back(key);
@@ -157,7 +157,7 @@ void write_safetensors(const std::string& path, const std::map<std::string, at::
   for (const std::string& key : order) {
     const at::Tensor& tensor = tensors.at(key);
     const uint64_t bytes = static_cast<uint64_t>(tensor.numel() * tensor.element_size());
-    table[key] = {dtype_name(tensor.scalar_type()), tensor.sizes().vec(), position, position + bytes};
+    table[key] = {safetensors_dtype(tensor.scalar_type()), tensor.sizes().vec(), position, position + bytes};
     position += bytes;
   }
   const std::string header = format_safetensors_header(table);

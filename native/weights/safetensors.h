@@ -36,6 +36,9 @@ class SafetensorsFile {
   TensorTable table_;
 };
 
+/// The name of a type in a safetensors file: `F32`.
+const char* safetensors_dtype(at::ScalarType type);
+
 /// Writes CPU tensors and syncs the file: widest dtype first, so that each is aligned, then in key order.
 /// Throws OUTPUT_UNWRITABLE and leaves no file behind.
 void write_safetensors(const std::string& path, const std::map<std::string, at::Tensor>& tensors);

@@ -135,8 +135,9 @@ PEFT_TEST(quantised_weights_survive_a_file) {
     check(same_bits(again.codes, rows.codes) && same_bits(again.absmax, rows.absmax), "int8");
     // Half a step of the coarsest gap of the map, or half a step of 127.
     const at::Tensor error = (dequantize_blockwise(before) - w).abs().max();
-    check(error.item<float>() <= 0.17f * w.abs().max().item<float>() + 1e-6f || storage.double_quant,
-          "error of four bits");
+    // Scales in 8 bits add up to 1 % of the largest of their group.
+    const float share = storage.double_quant ? 0.19f : 0.17f;
+    check(error.item<float>() <= share * w.abs().max().item<float>() + 1e-6f, "error of four bits");
     const at::Tensor eight = (dequantize_rows(rows) - w).abs();
     check((eight <= w.abs().amax(1, true) * (0.5 / 127 + 1e-3)).all().item<bool>(), "error of eight bits");
   }
@@ -153,7 +154,8 @@ PEFT_TEST(outliers_keep_the_budget_and_lower_the_error) {
       const BlockwiseWeight plain = quantize_blockwise(w, four_bit(format, 64, false, 0));
       const BlockwiseWeight kept = quantize_blockwise(w, four_bit(format, 64, false, fraction));
       const int64_t count = kept.outlier_index.numel();
-      check(count > 0 && count <= static_cast<int64_t>(fraction * static_cast<double>(w.numel())), "budget");
+      const auto budget = static_cast<int64_t>(fraction * static_cast<double>(w.numel()));
+      check(count <= budget && count >= budget * 9 / 10, "budget " + std::to_string(count));
       check(error(kept) < 0.95 * error(plain), "error with outliers");
       const at::Tensor at = kept.outlier_index.to(at::kLong);
       check(at::equal(dequantize_blockwise(kept).flatten().index_select(0, at),
@@ -194,6 +196,25 @@ PEFT_TEST(broken_quantisation_states_are_refused) {
   bad = good;
   bad[key + ".outlier_index"] = good[key + ".outlier_index"] + 8 * 48;
   refused(bad, "does not rise");
+  bad[key + ".outlier_index"] = at::zeros_like(good[key + ".outlier_index"]);
+  refused(bad, "does not rise");
+  bad[key + ".outlier_index"] = good[key + ".outlier_index"] - 8 * 48;
+  refused(bad, "does not rise");
+  bad[key + ".outlier_index"] = good[key + ".outlier_index"].to(at::kLong);
+  refused(bad, "is I64, expected I32");
+  bad[key + ".outlier_index"] = at::empty({0}, at::kInt);
+  refused(bad, "its quantisation state asks for 0");
+  bad.erase(key + ".outlier_index");
+  refused(bad, "outlier_index\" is missing beside its values");
+  bad = good;
+  bad.erase(key + ".outlier_value");
+  refused(bad, "outlier_value\" is missing beside its places");
+  bad = good;
+  bad[key + ".outlier_value"] = good[key + ".outlier_value"] * NAN;
+  refused(bad, "NaN");
+  bad = good;
+  bad[key + ".quant_state.bitsandbytes__fp4"] = good[state];
+  refused(bad, "has a state of nf4 and one of fp4");
   const auto with_state = [&](const std::string& json) {
     auto tensors = good;
     at::Tensor text = at::empty({static_cast<int64_t>(json.size())}, at::kByte);
@@ -208,6 +229,10 @@ PEFT_TEST(broken_quantisation_states_are_refused) {
           "another quant_type");
   refused(with_state(R"({"quant_type": "int3", "blocksize": 64, "shape": [8, 48])" + tail), "int3");
   refused(with_state(R"({"quant_type": "nf4", "blocksize": 64)"), "a value is missing");
+  refused(with_state(R"({"quant_type": "nf4", "blocksize": "64", "shape": [8, 48])" + tail), "is no number");
+  refused(with_state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [8, 48], "nested_blocksize": 256, )"
+                     R"("nested_offset": 1e300})"),
+          "no finite number of float32");
   refused(with_state("{}"), "expected '\"'");
   refused(with_state(""), "expected '{'");
 }
