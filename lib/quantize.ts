@@ -48,6 +48,9 @@ export async function quantize(
   settings: QuantizeSettings["type"] | QuantizeSettings,
   options: QuantizeModelOptions = {},
 ): Promise<QuantizeResult> {
+  if (settings === undefined || settings === null) {
+    throw new PeftTrainError("USAGE", "quantize: expected nf4, fp4, int8, or an object with a type");
+  }
   return quantizeFolder(model, output, quantizeRequest(settings), options);
 }
 
@@ -58,6 +61,13 @@ export async function quantizeFolder(
   request: StorageRequest,
   options: QuantizeModelOptions,
 ): Promise<QuantizeResult> {
+  for (const [name, value] of Object.entries({ model, output })) {
+    if (typeof value === "string" && value !== "") continue;
+    throw new PeftTrainError(
+      "USAGE",
+      `${name}: expected the path of a folder, found ${JSON.stringify(value) ?? value}`,
+    );
+  }
   const source = await openModelFolder(model);
   if (source.quantized !== undefined) {
     throw new PeftTrainError(
@@ -74,13 +84,23 @@ export async function quantizeFolder(
   const weights = path.join(target, "model.safetensors");
   const engine = await (options.engine ?? loadEngine)();
   const { weightsPath, shape } = source;
+  let failure: { error: unknown } | undefined; // of the caller's onProgress
   const goOn = (done: number, total: number): boolean => {
-    options.onProgress?.(done, total);
-    return !options.signal?.aborted;
+    if (failure !== undefined) return false;
+    try {
+      options.onProgress?.(done, total);
+    } catch (error) {
+      failure = { error };
+    }
+    return failure === undefined && !options.signal?.aborted;
   };
-  const report = await engine
-    .quantize({ weightsPath, output: weights, shape, storage }, goOn)
-    .catch((error) => Promise.reject(options.signal?.aborted ? stopped(output) : error));
+  let report: QuantizeReport;
+  try {
+    report = await engine.quantize({ weightsPath, output: weights, shape, storage }, goOn);
+  } catch (error) {
+    throw options.signal?.aborted ? stopped(output) : (failure?.error ?? inPlace(error, folder));
+  }
+  if (failure !== undefined) throw failure.error;
   await writeConfig(source, storage, target);
   const [from, to] = [await sha256(weightsPath), await sha256(weights)];
   await writeDurably(
@@ -93,6 +113,15 @@ export async function quantizeFolder(
   if (options.signal?.aborted) throw stopped(output);
   await folder.commit();
   return { output: folder.path, storage, report, sourceFileBytes: from.bytes, fileBytes: to.bytes };
+}
+
+/** An error that names the folder that was asked for, not where it is made. */
+function inPlace(error: unknown, { draft, path: asked }: AtomicFolder): unknown {
+  if (!(error instanceof PeftTrainError) || !error.message.includes(draft)) return error;
+  return new PeftTrainError(error.code, error.message.replaceAll(draft, asked), {
+    hint: "Free some space, or choose another place.",
+    cause: error,
+  });
 }
 
 function stopped(output: string): PeftTrainError {

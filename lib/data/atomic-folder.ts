@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
-import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { PeftTrainError } from "../errors.js";
 import { syncFolder } from "./atomic-file.js";
@@ -73,6 +73,7 @@ export class AtomicFolder implements AsyncDisposable {
 async function requireEmpty(folder: string, name: string): Promise<void> {
   let names: string[];
   try {
+    if ((await lstat(folder)).isSymbolicLink()) throw exists(name, "is a symbolic link");
     if (!(await stat(folder)).isDirectory()) throw exists(name, "is a file");
     names = await readdir(folder);
   } catch (cause) {

@@ -91,7 +91,7 @@ async function requireFolder(name: string): Promise<void> {
     if (/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(name)) {
       throw new PeftTrainError(
         "NOT_YET_AVAILABLE",
-        `--model_name_or_path=${name}: there is no such folder, and downloading from the Hugging Face Hub is not ` +
+        `there is no folder ${name}, and downloading from the Hugging Face Hub is not ` +
           "available in this version",
         {
           hint: `Give a folder that holds the model: git clone https://huggingface.co/${name} (with Git LFS).`,

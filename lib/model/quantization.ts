@@ -14,6 +14,7 @@ export interface BitsAndBytes {
 
 /** LLM.int8()'s own threshold, which transformers writes too. */
 export const OUTLIER_THRESHOLD = 6;
+const COPY_CONFIG = "Copy config.json from its origin again, or quantise the model again.";
 const FOUR_BIT_STATE = /\.weight\.quant_state\.bitsandbytes__(nf4|fp4)$/;
 const INT8_SCALE = /\.SCB$/;
 
@@ -26,7 +27,9 @@ export function parseQuantizationConfig(config: JsonObject, file: string): BitsA
   const value = config.quantization_config;
   if (value === undefined || value === null) return undefined;
   if (!isObject(value)) {
-    throw new PeftTrainError("MODEL_CORRUPT", `${file}: expected quantization_config to be an object`);
+    throw new PeftTrainError("MODEL_CORRUPT", `${file}: expected quantization_config to be an object`, {
+      hint: COPY_CONFIG,
+    });
   }
   const four = value.load_in_4bit === true;
   const eight = value.load_in_8bit === true;
@@ -43,6 +46,7 @@ export function parseQuantizationConfig(config: JsonObject, file: string): BitsA
     throw new PeftTrainError(
       "MODEL_CORRUPT",
       `${file}: quantization_config has ${four ? "both load_in_4bit and load_in_8bit" : "neither load_in_4bit nor load_in_8bit"}`,
+      { hint: COPY_CONFIG },
     );
   }
   const storage = value.bnb_4bit_quant_storage ?? "uint8";
@@ -57,9 +61,31 @@ export function parseQuantizationConfig(config: JsonObject, file: string): BitsA
     throw new PeftTrainError(
       "MODEL_CORRUPT",
       `${file}: expected llm_int8_threshold to be a number of at least 0, found ${JSON.stringify(threshold)}`,
+      { hint: COPY_CONFIG },
     );
   }
+  checkSkipped(value.llm_int8_skip_modules ?? [], file);
   return { bits: four ? 4 : 8, outlierThreshold: threshold };
+}
+
+/** Modules that transformers left as they were, by name: those that no encoder here has are no matter. */
+function checkSkipped(skipped: unknown, file: string): void {
+  const names =
+    Array.isArray(skipped) && skipped.every((name) => typeof name === "string") ? skipped : undefined;
+  if (names === undefined) {
+    throw new PeftTrainError(
+      "MODEL_CORRUPT",
+      `${file}: expected llm_int8_skip_modules to be a list of names, found ${JSON.stringify(skipped)}`,
+      { hint: COPY_CONFIG },
+    );
+  }
+  const inEncoder = names.filter((name) => !/^(bert\.)?(pooler|lm_head|classifier|cls)\b/.test(name));
+  if (inEncoder.length === 0) return;
+  throw unsupported(
+    file,
+    `llm_int8_skip_modules ${JSON.stringify(inEncoder)}`,
+    "every matrix of the encoder to be quantised",
+  );
 }
 
 function unsupported(file: string, found: string, expected: string): PeftTrainError {

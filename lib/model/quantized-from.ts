@@ -1,4 +1,5 @@
 import path from "node:path";
+import { PeftTrainError } from "../errors.js";
 import { isObject, readJsonObject } from "./json-file.js";
 
 /** Written beside weights that `peft-train quantize` made: which weights they came from. */
@@ -29,7 +30,14 @@ export function formatOrigin(origin: Origin, report: object): string {
  * @param weights Hash of the folder's model.safetensors.
  */
 export async function sourceWeights(folder: string, weights: string): Promise<string | undefined> {
-  const json = await readJsonObject(path.join(folder, ORIGIN_FILE));
+  const file = path.join(folder, ORIGIN_FILE);
+  const json = await readJsonObject(file).catch((cause) => {
+    if (!(cause instanceof PeftTrainError)) throw cause;
+    throw new PeftTrainError(cause.code, cause.message, {
+      hint: "Quantise the model again; or delete that file, and only adapters trained on these very weights are taken.",
+      cause,
+    });
+  });
   if (!isObject(json) || json.format !== 1 || json.weights_sha256 !== weights) return undefined;
   const source = json.source_weights_sha256;
   return typeof source === "string" && /^[0-9a-f]{64}$/.test(source) ? source : undefined;

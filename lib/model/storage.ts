@@ -24,14 +24,10 @@ const FIELDS = ["blockSize", "doubleQuant", "outlierFraction", "outlierThreshold
  * @throws ALREADY_QUANTIZED where the file holds them otherwise than was asked, USAGE.
  */
 export function chooseStorage(request: StorageRequest, model: ModelFolder): WeightStorage | undefined {
-  const { format, labels } = request;
+  const { format } = request;
   if (model.quantized !== undefined) return keepStorage(request, model.name, model.quantized);
   if (request.outlierThreshold !== undefined && format !== "int8") {
-    throw new PeftTrainError(
-      "USAGE",
-      `${labels.outlierThreshold} is for 8-bit weights, and those of ${model.name} are not`,
-      { hint: "Hold them in 8 bits, or leave it out." },
-    );
+    throw thresholdInVain(request, model.name);
   }
   return format === undefined || format === "float32" ? undefined : wholeStorage(request, format);
 }
@@ -48,14 +44,15 @@ export function wholeStorage(request: StorageRequest, format: WeightFormat | "4b
   };
 }
 
-/** The threshold alone is no property of the file. */
+/** The threshold alone is no property of the file; it is for 8 bits. */
 function keepStorage(request: StorageRequest, model: string, held: WeightStorage): WeightStorage {
   const { format, labels } = request;
+  if (request.outlierThreshold !== undefined && held.format !== "int8") throw thresholdInVain(request, model);
   const same = format === "4bit" ? held.format !== "int8" : format === undefined || format === held.format;
   if (!same) throw disagrees(model, held, labels.format);
   for (const field of FIELDS) {
     const asked = request[field];
-    if (asked === undefined || (field === "outlierThreshold" && held.format === "int8")) continue;
+    if (asked === undefined || field === "outlierThreshold") continue;
     if (!agrees(asked, held[field])) throw disagrees(model, held, labels[field]);
   }
   return {
@@ -65,17 +62,25 @@ function keepStorage(request: StorageRequest, model: string, held: WeightStorage
   };
 }
 
-/** A fraction is rounded to whole weights of every matrix. */
+/** A fraction is rounded down to whole weights of every matrix, of which a small one has few. */
 function agrees(asked: number | boolean, held: number | boolean): boolean {
   if (typeof asked === "boolean" || typeof held === "boolean") return asked === held;
-  return Math.abs(asked - held) <= 0.01 * held;
+  return held <= 1.001 * asked && held >= 0.9 * asked;
+}
+
+function thresholdInVain({ labels }: StorageRequest, model: string): PeftTrainError {
+  return new PeftTrainError(
+    "USAGE",
+    `${labels.outlierThreshold} is for 8-bit weights, and those of ${model} are not`,
+    { hint: "Hold them in 8 bits, or leave it out." },
+  );
 }
 
 function disagrees(model: string, held: WeightStorage, label: string): PeftTrainError {
   return new PeftTrainError(
     "ALREADY_QUANTIZED",
     `${label}: the weights of ${model} are quantised already, as ${describeStorage(held)}`,
-    { hint: "Leave the flag out, or give the folder of the model before quantisation." },
+    { hint: "Leave it out, or give the folder of the model before quantisation." },
   );
 }
 

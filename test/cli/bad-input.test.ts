@@ -135,7 +135,7 @@ describe("a model that cannot be run is refused in one line", () => {
     expectRefusal(
       await runHere(trainArgs({ model_name_or_path: "intfloat/e5-small-v2" })),
       2,
-      /--model_name_or_path=intfloat\/e5-small-v2: there is no such folder/,
+      /there is no folder intfloat\/e5-small-v2, and downloading/,
       /hint: Give a folder/,
     );
   });

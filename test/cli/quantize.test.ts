@@ -191,7 +191,7 @@ describe("training on quantised weights", () => {
         const rest = command.filter((word) => word !== "eval");
         const { stderr, code } = await runHere([...words, `${MODEL}=fp4`, ...rest, ...flags]);
         expect(stderr).toMatch(message);
-        expect(stderr).toMatch(/hint: Leave the flag out/);
+        expect(stderr).toMatch(/hint: Leave it out/);
         expect(code).toBe(1);
       });
     }

@@ -13,7 +13,9 @@ it("docs/errors.md has every code, and no other", () => {
 });
 
 it("the documentation names no training flag that is not there", () => {
-  const flags = new Set<string>([...(Object.keys(TRAIN_OPTIONS) as OptionName[]), "json", "quiet"]);
+  const aliases = Object.values(TRAIN_OPTIONS).flatMap((option) => ("alias" in option ? [option.alias] : []));
+  const names = Object.keys(TRAIN_OPTIONS) as OptionName[];
+  const flags = new Set<string>([...names, ...aliases, "json", "quiet"]);
   const found = [...doc("training.md").matchAll(/--([a-z]\w+)/g)].map((match) => match[1] as string);
   expect(found.length).toBeGreaterThan(20);
   expect(found.filter((flag) => !flags.has(flag))).toEqual([]);

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { PeftTrainError } from "../../lib/errors.js";
 import { fingerprint } from "../../lib/model/fingerprint.js";
 import { openModelFolder } from "../../lib/model/folder.js";
 import { type QuantizeModelOptions, quantize } from "../../lib/quantize.js";
@@ -79,6 +80,53 @@ describe("quantising a folder", () => {
     await expect(run(join(parent, "out"), { engine: () => failing })).rejects.toThrow("the disk is full");
     expect(readdirSync(parent)).toEqual([]);
   });
+
+  it("ends with the caller's own error where onProgress throws", async () => {
+    const parent = newParent();
+    const mine = new Error("mine");
+    const thrown = run(join(parent, "out"), {
+      onProgress: () => {
+        throw mine;
+      },
+    });
+    await expect(thrown).rejects.toBe(mine);
+    expect(readdirSync(parent)).toEqual([]);
+  });
+
+  it("does not write through a symbolic link", async () => {
+    const parent = newParent();
+    symlinkSync(join(parent, "nowhere"), join(parent, "out"));
+    const engine = () => expect.fail("the engine was loaded");
+    await expect(run(join(parent, "out"), { engine })).rejects.toMatchObject({
+      code: "OUTPUT_EXISTS",
+      message: expect.stringContaining("is a symbolic link"),
+    });
+  });
+
+  it("names the folder that was asked for where the engine cannot write", async () => {
+    const failing = new FakeEngine();
+    failing.quantize = async ({ output }) => {
+      throw new PeftTrainError("OUTPUT_UNWRITABLE", `Cannot write ${output}: no space left`);
+    };
+    const out = join(newParent(), "out");
+    await expect(run(out, { engine: () => failing })).rejects.toThrow(
+      `Cannot write ${out}/model.safetensors: no`,
+    );
+  });
+
+  for (const [model, out] of [
+    ["", "out"],
+    [undefined, "out"],
+    ["model", undefined],
+    ["model", ""],
+  ]) {
+    it(`takes paths only: ${model}, ${out}`, async () => {
+      await expect(quantize(model as string, out as string, "nf4")).rejects.toMatchObject({
+        code: "USAGE",
+        message: expect.stringContaining("expected the path of a folder"),
+      });
+    });
+  }
 
   it("refuses what is quantised already, and folders that hold something", async () => {
     const quantised = copyQuantModel("int8", temporary.path("int8"));

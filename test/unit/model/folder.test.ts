@@ -44,7 +44,7 @@ describe("a model folder", () => {
   it("named as on the Hub is not downloaded yet, and says what to do", async () => {
     expect(await refused("intfloat/e5-small-v2")).toMatchObject({
       code: "NOT_YET_AVAILABLE",
-      message: expect.stringContaining("--model_name_or_path=intfloat/e5-small-v2"),
+      message: expect.stringContaining("there is no folder intfloat/e5-small-v2"),
       hint: expect.stringContaining("git clone https://huggingface.co/intfloat/e5-small-v2"),
     });
     expect(await refused("./no/such/folder")).toMatchObject({ code: "FILE_NOT_FOUND" });

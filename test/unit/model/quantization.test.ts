@@ -137,6 +137,32 @@ it("old configs without a name for the method are bitsandbytes'", () => {
   expect(parsed).toEqual({ bits: 8, outlierThreshold: 6 });
 });
 
+describe("modules that transformers skipped", () => {
+  const parse = (skipped: unknown) => {
+    const quantization_config = { load_in_4bit: true, llm_int8_skip_modules: skipped };
+    return parseQuantizationConfig({ quantization_config }, "config.json");
+  };
+
+  for (const skipped of [null, undefined, [], ["pooler"], ["lm_head", "classifier", "bert.pooler"]]) {
+    it(`are no matter outside the encoder: ${JSON.stringify(skipped)}`, () => {
+      expect(parse(skipped)).toMatchObject({ bits: 4 });
+    });
+  }
+
+  for (const [skipped, code] of [
+    [["query"], "MODEL_UNSUPPORTED"],
+    [["pooler", "encoder.layer.0"], "MODEL_UNSUPPORTED"],
+    [7, "MODEL_CORRUPT"],
+    [[7], "MODEL_CORRUPT"],
+  ] as const) {
+    it(`are refused within it: ${JSON.stringify(skipped)}`, () => {
+      expect(() => parse(skipped)).toThrow(
+        expect.objectContaining({ code, message: expect.stringContaining("llm_int8_skip_modules") }),
+      );
+    });
+  }
+});
+
 describe("config.json of a quantised model", () => {
   const read = (name: string) => readFileSync(join(quantPath(name), "config.json"), "utf8");
 

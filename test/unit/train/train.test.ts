@@ -134,12 +134,12 @@ describe("a run", () => {
     };
     expect(engine.opened?.storage).toEqual(storage);
     const [memory] = ofKind(events, "memory");
-    expect(memory).toMatchObject({ storage, peak: 810 + 120 + 102_400, float32Peak: 5000 + 120 + 102_400 });
+    expect(memory).toMatchObject({ storage, peak: 810 + 120 + 51_200, float32Peak: 5000 + 120 + 51_200 });
     expect(events.findIndex(({ event }) => event === "memory")).toBeLessThan(
       events.findIndex(({ event }) => event === "evaluating"),
     );
     const written = (name: string) => readFileSync(join(given.outputDir, name), "utf8");
-    expect(written("train_log.jsonl")).toMatch(/^\{"event":"memory",.*"float32_peak":107520\}$/m);
+    expect(written("train_log.jsonl")).toMatch(/^\{"event":"memory",.*"float32_peak":56320\}$/m);
     expect(JSON.parse(written("peft_train.json")).training).toMatchObject({
       base_held_as: { format: "nf4", block_size: 64, double_quant: true },
       options: { load_in_4bit: true, bnb_4bit_use_double_quant: true, quant_block_size: null },

@@ -99,7 +99,7 @@ describe("options of the frozen weights", () => {
 
 describe("a folder that is quantised already", () => {
   const double: WeightStorage = { ...held, format: "fp4", doubleQuant: true, blockSize: 128 };
-  const sparse: WeightStorage = { ...held, outlierFraction: 0.00497 };
+  const sparse: WeightStorage = { ...held, outlierFraction: 5 / 1024 }; // of matrices of 32 x 32
   const int8: WeightStorage = { ...held, format: "int8" };
 
   for (const [values, quantized] of [
@@ -112,6 +112,14 @@ describe("a folder that is quantised already", () => {
   ] as [WeightOptionValues, WeightStorage][]) {
     it(`may be asked for what it is: ${JSON.stringify(values)} of ${describeStorage(quantized)}`, () => {
       expect(choose(values, quantized)).toEqual(quantized);
+    });
+  }
+
+  for (const threshold of [5, 6]) {
+    it(`has no threshold of ${threshold} in 4 bits`, () => {
+      expect(() => choose({ outlier_threshold: threshold }, held)).toThrow(
+        "--outlier_threshold is for 8-bit weights",
+      );
     });
   }
 
@@ -135,7 +143,7 @@ describe("a folder that is quantised already", () => {
         expect.objectContaining({
           code: "ALREADY_QUANTIZED",
           message: `${flag}: the weights of m are quantised already, as ${describeStorage(quantized)}`,
-          hint: expect.stringContaining("Leave the flag out"),
+          hint: expect.stringContaining("Leave it out"),
         }),
       );
     });
