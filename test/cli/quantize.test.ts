@@ -210,6 +210,7 @@ describe("--compute int8", () => {
   it("learns as float32 does, and says how weights are held", async () => {
     const { stdout } = await ok([`${MODEL}=model`, "--output_dir=computed", "--compute", "int8", ...flags]);
     expect(stdout).toMatch(/│ int8, outliers from 6 apart, gradient in int8 │/);
+    expect(stdout).toMatch(/npx peft-train eval --model_name_or_path=model --load_in_8bit --adapter=computed /);
     const plain = await ok([`${MODEL}=model`, "--output_dir=plain", ...flags]);
     const auc = (text: string) => Number([...text.matchAll(/ROC AUC .*?: (0\.\d+)/g)].at(-1)?.[1]);
     expect(auc(stdout)).toBeGreaterThan(auc(plain.stdout) - 0.02);

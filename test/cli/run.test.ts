@@ -59,7 +59,7 @@ describe("train, eval and encode", () => {
       /ROC AUC before training: 0\.\d{4}\n.*ROC AUC after epoch 1\/2: 0\.\d{4} \([+-]0\.\d{4}\)\n/s,
     );
     for (const name of readdirSync(temporary.path("out"))) expect(text.stdout).toContain(name);
-    expect(text.stdout).toMatch(/npx peft-train eval .*--adapter=out/);
+    expect(text.stdout).toMatch(/npx peft-train eval --model_name_or_path=\S+ --adapter=out/);
     expect(text.stderr).toMatch(/^step 5\/20 \| loss 0\.\d{4} \| lr .* \| .* pairs\/s \| .* left$/m);
   });
 
