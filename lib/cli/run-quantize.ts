@@ -73,10 +73,12 @@ function report(
     ["model.safetensors", size(files.sourceFileBytes), size(files.fileBytes)],
   ];
   const kept = report.outliers > 0 ? `, ${count(report.outliers)} weights in float16` : "";
+  const skipped = "of encoder layers beyond config.json's num_hidden_layers left out";
   const folder = shellQuote(shortPath(output));
   return [
     table([describeStorage(storage), "Before", "After"], rows, { right: [1, 2] }),
     `relative error of the weights ${report.relativeError.toPrecision(3)} (Frobenius)${kept}`,
+    ...(report.leftOut > 0 ? [`${count(report.leftOut)} tensors ${skipped}`] : []),
     `${shortPath(output)}: written from ${model} in ${duration(seconds)}`,
     nextSteps([
       `npx peft-train eval --model_name_or_path=${folder} --dataset_name=test.csv`,

@@ -201,6 +201,8 @@ export interface QuantizeReport {
   bytes: number;
   /** Weights kept in float16. */
   outliers: number;
+  /** Tensors of encoder layers beyond those that config.json counts: loading skips them, and so does the copy. */
+  leftOut: number;
   meanSquaredError: number;
   /** |W - W'| / |W|, Frobenius norms over all matrices. */
   relativeError: number;

@@ -62,6 +62,7 @@ class QuantizeTask final : public Napi::AsyncProgressQueueWorker<Progress> {
     o.Set("bytes", static_cast<double>(report_.bytes));
     o.Set("sourceBytes", static_cast<double>(report_.source_bytes));
     o.Set("outliers", static_cast<double>(report_.outliers));
+    o.Set("leftOut", static_cast<double>(report_.left_out));
     o.Set("meanSquaredError", report_.mean_squared_error);
     o.Set("relativeError", report_.relative_error);
     deferred_.Resolve(o);

@@ -3,11 +3,14 @@
 #include <ATen/ops/cat.h>
 
 #include "error.h"
+#include "weights/bert_tensors.h"
 #include "weights/quant_file.h"
 #include "weights/safetensors.h"
 
 namespace peft {
 namespace {
+
+constexpr const char* kQuantiseWhole = "Quantise the whole model at once with `npx peft-train quantize`.";
 
 std::string describe(const BlockwiseWeight& w) {
   return "in blocks of " + std::to_string(w.block_size) + (w.double_quant() ? " with 8-bit scales" : "");
@@ -23,7 +26,7 @@ class BertReader {
   BertReader(const std::string& path, const ModelShape& shape, const std::optional<WeightStorage>& storage,
              at::Device device)
       : file_(path), shape_(shape), device_(device), prefix_(bert_prefix(file_)) {
-    stored_ = stored_format(file_, prefix_ + "encoder.layer.0.attention.self.query");
+    stored_ = first_stored_format(file_, prefix_ + "encoder.layer.");
     if (storage) storage_ = *storage;
     if (!stored_) return;
     if (storage && storage->format != *stored_) {
@@ -40,12 +43,14 @@ class BertReader {
     BertWeights w;
     w.format = storage_.format;
     w.word = converted("embeddings.word_embeddings.weight",
-                       plain("embeddings.word_embeddings.weight", {shape_.vocab_size, d}),
+                       plain(prefix_ + "embeddings.word_embeddings.weight", {shape_.vocab_size, d}),
                        word_type(storage_.format))
                  .to(device_);
-    w.position = plain("embeddings.position_embeddings.weight", {shape_.max_positions, d}).to(device_);
+    w.position =
+        plain(prefix_ + "embeddings.position_embeddings.weight", {shape_.max_positions, d}).to(device_);
     w.token_type =
-        plain("embeddings.token_type_embeddings.weight", {shape_.type_vocab_size, d})[0].clone().to(device_);
+        plain(prefix_ + "embeddings.token_type_embeddings.weight", {shape_.type_vocab_size, d})[0].clone().to(
+            device_);
     w.embedding_norm = norm("embeddings.LayerNorm");
     for (int64_t i = 0; i < shape_.num_layers; i++) w.layers.push_back(layer(i));
     w.has_pooler = file_.has(prefix_ + "pooler.dense.weight");
@@ -77,29 +82,17 @@ class BertReader {
     std::vector<BlockwiseWeight> blockwise;
     std::vector<Tensor> codes, absmax;
     for (const std::string& module : modules) {
-      biases.push_back(vector(module + ".bias", out));
-      if (stored_format(file_, prefix_ + module) != stored_) {
-        throw EngineError("MODEL_CORRUPT",
-                          file_.path() + ": \"" + prefix_ + module + "\" is not held as the layers before it",
-                          "Quantise the whole model with `npx peft-train quantize`.");
-      }
+      biases.push_back(vector(prefix_ + module + ".bias", out));
+      require_format(module);
       if (is_four_bit(storage_.format)) {
         blockwise.push_back(four_bit(module, out, in));
-        if (blockwise.back().block_size != blockwise.front().block_size ||
-            blockwise.back().double_quant() != blockwise.front().double_quant()) {
-          throw EngineError("QUANT_STATE",
-                            file_.path() + ": \"" + prefix_ + module + "\" is quantised " +
-                                describe(blockwise.back()) + ", \"" + prefix_ + modules.front() + "\" " +
-                                describe(blockwise.front()) +
-                                "; query, key and value are one matrix here, and must be held alike",
-                            "Quantise the whole model at once with `npx peft-train quantize`.");
-        }
       } else if (storage_.format == WeightFormat::kInt8) {
         const RowInt8Weight w = int8(module, out, in);
         codes.push_back(w.codes);
         absmax.push_back(w.absmax);
       } else {
-        plains.push_back(converted(module, plain(module + ".weight", {out, in}), word_type(storage_.format)));
+        plains.push_back(
+            converted(module, plain(prefix_ + module + ".weight", {out, in}), word_type(storage_.format)));
       }
     }
     bias = at::cat(biases);
@@ -112,50 +105,59 @@ class BertReader {
     return storage_.format == WeightFormat::kFloat32 ? make_dense_linear(whole) : make_half_linear(whole);
   }
 
+  /// A file is in one format throughout, as bitsandbytes writes it.
+  void require_format(const std::string& module) const {
+    const std::optional<WeightFormat> found = stored_format(file_, prefix_ + module);
+    if (found == stored_) return;
+    throw EngineError("QUANT_STATE",
+                      file_.path() + ": tensor \"" + state_key(prefix_ + module, *stored_) +
+                          "\" is missing; the matrix is " +
+                          (found ? std::string("in ") + weight_format_name(*found) : "not quantised") +
+                          ", others are in " + weight_format_name(*stored_),
+                      kQuantiseWhole);
+  }
+
   BlockwiseWeight four_bit(const std::string& module, int64_t out, int64_t in) {
-    if (!stored_) return quantize_blockwise(plain(module + ".weight", {out, in}), storage_);
+    if (!stored_) return quantize_blockwise(plain(prefix_ + module + ".weight", {out, in}), storage_);
     parameters_ += out * in;
-    return read_blockwise(file_, prefix_ + module, out, in);
+    BlockwiseWeight w = read_blockwise(file_, prefix_ + module, out, in);
+    if (first_.empty()) {
+      first_ = module;
+      first_blocks_ = describe(w);
+    }
+    // Query, key and value are one matrix here, and what is told of a model's blocks is told of all of it.
+    if (describe(w) != first_blocks_) {
+      throw EngineError("QUANT_STATE",
+                        file_.path() + ": \"" + prefix_ + module + "\" is quantised " + describe(w) + ", \"" +
+                            prefix_ + first_ + "\" " + first_blocks_ + "; all must be held alike",
+                        kQuantiseWhole);
+    }
+    return w;
   }
 
   RowInt8Weight int8(const std::string& module, int64_t out, int64_t in) {
-    if (!stored_)
-      return quantize_rows(plain(module + ".weight", {out, in}),
-                           file_.path() + ": \"" + prefix_ + module + ".weight\"");
+    const std::string key = prefix_ + module + ".weight";
+    if (!stored_) return quantize_rows(plain(key, {out, in}), file_.path() + ": \"" + key + "\"");
     parameters_ += out * in;
     return read_row_int8(file_, prefix_ + module, out, in);
   }
 
   LayerNormWeights norm(const std::string& key) {
-    // Checkpoints converted from TensorFlow before 2019 call them gamma and beta.
-    const bool old = file_.has(prefix_ + key + ".gamma");
+    const NormKeys names = norm_keys(file_, prefix_ + key);
     const int64_t d = shape_.hidden_size;
-    return {vector(key + (old ? ".gamma" : ".weight"), d), vector(key + (old ? ".beta" : ".bias"), d),
-            shape_.layer_norm_eps};
+    return {vector(names.weight, d), vector(names.bias, d), shape_.layer_norm_eps};
   }
 
   /// A bias or a LayerNorm's weight, on the device.
-  Tensor vector(const std::string& name, int64_t size) {
-    const Tensor value = plain(name, {size}).to(device_);
+  Tensor vector(const std::string& key, int64_t size) {
+    const Tensor value = plain(key, {size}).to(device_);
     other_bytes_ += static_cast<int64_t>(value.nbytes());
     return value;
   }
 
   /// A tensor that is not quantised, in fp32 on the CPU.
-  Tensor plain(const std::string& name, at::IntArrayRef expected) {
-    const std::string key = prefix_ + name;
-    if (!file_.has(key)) {
-      throw EngineError(
-          "MODEL_CORRUPT", file_.path() + ": tensor \"" + key + "\" is missing",
-          "config.json and model.safetensors do not belong together, or the file is incomplete.");
-    }
-    const std::vector<int64_t>& found = file_.table().at(key).shape;
-    if (at::IntArrayRef(found) != expected) {
-      throw EngineError("MODEL_CORRUPT",
-                        file_.path() + ": tensor \"" + key + "\" has shape " + format_shape(found) +
-                            ", config.json asks for " + format_shape(expected),
-                        "config.json and model.safetensors do not belong together.");
-    }
+  Tensor plain(const std::string& key, at::IntArrayRef expected) {
+    require_tensor(file_, key, expected);
     const Tensor value = file_.read_float(key);
     parameters_ += value.numel();
     return value;
@@ -177,29 +179,13 @@ class BertReader {
   at::Device device_;
   std::string prefix_;
   std::optional<WeightFormat> stored_;  // how the file has the linear layers, if not as plain numbers
+  std::string first_, first_blocks_;    // the first 4-bit matrix of the file, and its blocks
   WeightStorage storage_;
   int64_t parameters_ = 0;
   int64_t other_bytes_ = 0;
 };
 
 }  // namespace
-
-std::string format_shape(at::IntArrayRef shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-std::string bert_prefix(const SafetensorsFile& file) {
-  for (const char* prefix : {"", "bert.", "model."}) {
-    if (file.has(std::string(prefix) + "embeddings.word_embeddings.weight")) return prefix;
-  }
-  throw EngineError(
-      "MODEL_CORRUPT",
-      file.path() +
-          ": no tensor embeddings.word_embeddings.weight (nor below bert.); not the weights of a BertModel",
-      "Give a folder that transformers' BertModel.save_pretrained wrote.");
-}
 
 int64_t BertWeights::linear_bytes() const {
   int64_t total = 0;

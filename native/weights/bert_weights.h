@@ -44,10 +44,4 @@ struct BertWeights {
 BertWeights load_bert_weights(const std::string& path, const ModelShape& shape,
                               const std::optional<WeightStorage>& storage, at::Device device);
 
-/// "", "bert." or "model.": what stands before BertModel's keys in the file. Throws MODEL_CORRUPT.
-std::string bert_prefix(const class SafetensorsFile& file);
-
-/// [384, 1536]
-std::string format_shape(at::IntArrayRef shape);
-
 }  // namespace peft

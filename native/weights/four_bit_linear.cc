@@ -34,7 +34,10 @@ class FourBitLinear final : public FrozenLinear {
     std::vector<Tensor> absmax, absmax_codes, nested;
     for (int64_t p = 0; p < parts_; p++) {
       const BlockwiseWeight& part = parts[p];
-      TORCH_CHECK(part.out == part_rows_ && part.in == in_ && part.double_quant() == parts[0].double_quant());
+      TORCH_CHECK(part.out == part_rows_ && part.in == in_ && part.format == parts[0].format &&
+                      part.block_size == parts[0].block_size &&
+                      part.double_quant() == parts[0].double_quant(),
+                  "the parts of a matrix are held in different ways");
       kernels_.store_four_bit(part.codes.const_data_ptr<uint8_t>(), part.out, in_, p * part_rows_,
                               codes_.mutable_data_ptr<uint8_t>());
       if (part.double_quant()) {

@@ -6,7 +6,9 @@
 #include <ATen/ops/zeros.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "error.h"
 #include "weights/code_book.h"
@@ -16,6 +18,9 @@ namespace peft {
 namespace {
 
 constexpr const char* kState = ".quant_state.bitsandbytes__";
+constexpr WeightFormat kStoredFormats[] = {WeightFormat::kNf4, WeightFormat::kFp4, WeightFormat::kInt8};
+/// The square of a larger weight is beyond fp32, and no LayerNorm behind it is finite.
+const float kLargestScale = std::sqrt(std::numeric_limits<float>::max());
 
 /// The tensors of one module, each checked as it is read.
 class ModuleReader {
@@ -43,11 +48,12 @@ class ModuleReader {
     return t.flatten();
   }
 
-  /// A tensor of fp32 without NaN, infinity or negative numbers.
+  /// A tensor of fp32 without NaN, infinity, negative numbers or any that no model can have.
   Tensor read_scales(const std::string& name, int64_t elements) const {
     const Tensor t = read(name, at::kFloat, elements);
     if (!t.isfinite().all().item<bool>()) fail(name, "holds NaN or infinity");
     if ((t < 0).any().item<bool>()) fail(name, "holds a negative scale");
+    if ((t > kLargestScale).any().item<bool>()) fail(name, "holds a scale beyond 1.8e19");
     return t;
   }
 
@@ -114,12 +120,15 @@ Tensor map_tensor(const std::array<float, N>& values) {
 
 }  // namespace
 
+std::string state_key(const std::string& module, WeightFormat format) {
+  if (format == WeightFormat::kInt8) return module + ".SCB";
+  return module + ".weight" + kState + weight_format_name(format);
+}
+
 std::optional<WeightFormat> stored_format(const SafetensorsFile& file, const std::string& module) {
   std::optional<WeightFormat> found;
-  for (const WeightFormat format : {WeightFormat::kNf4, WeightFormat::kFp4, WeightFormat::kInt8}) {
-    const bool eight = format == WeightFormat::kInt8;
-    if (!file.has(eight ? module + ".SCB" : module + ".weight" + kState + weight_format_name(format)))
-      continue;
+  for (const WeightFormat format : kStoredFormats) {
+    if (!file.has(state_key(module, format))) continue;
     if (found) {
       ModuleReader(file, module)
           .fail(".weight", std::string("has a state of ") + weight_format_name(*found) + " and one of " +
@@ -130,11 +139,22 @@ std::optional<WeightFormat> stored_format(const SafetensorsFile& file, const std
   return found;
 }
 
+std::optional<WeightFormat> first_stored_format(const SafetensorsFile& file, const std::string& prefix) {
+  for (const auto& [key, entry] : file.table()) {
+    if (!key.starts_with(prefix)) continue;
+    for (const WeightFormat format : kStoredFormats) {
+      const std::string suffix = state_key("", format);
+      if (key.ends_with(suffix)) return stored_format(file, key.substr(0, key.size() - suffix.size()));
+    }
+  }
+  return std::nullopt;
+}
+
 BlockwiseWeight read_blockwise(const SafetensorsFile& file, const std::string& module, int64_t out,
                                int64_t in) {
   const ModuleReader reader(file, module);
   const WeightFormat format = *stored_format(file, module);
-  const std::string name = std::string(".weight") + kState + weight_format_name(format);
+  const std::string name = state_key("", format);
   const QuantState state = read_state(file, module + name);
   if (state.format != format) reader.fail(name, "is of another quant_type than its key says");
   if (state.shape != std::vector<int64_t>{out, in}) {
@@ -154,6 +174,9 @@ BlockwiseWeight read_blockwise(const SafetensorsFile& file, const std::string& m
     w.nested_absmax =
         reader.read_scales(".weight.nested_absmax", (w.blocks() + kNestedBlock - 1) / kNestedBlock);
     w.nested_offset = static_cast<float>(state.nested_offset);
+    if (w.nested_offset < 0 || w.nested_offset > kLargestScale) {
+      reader.fail(name, "has a nested_offset that is no mean of scales: expected 0 to 1.8e19");
+    }
   } else {
     w.absmax = reader.read_scales(".weight.absmax", w.blocks());
   }

@@ -1,65 +1,25 @@
 #include "weights/quantize_model.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <vector>
 
 #include "error.h"
-#include "weights/bert_weights.h"
+#include "weights/bert_tensors.h"
 #include "weights/quant_file.h"
 #include "weights/safetensors.h"
 
 namespace peft {
 namespace {
 
-struct LinearModule {
-  std::string name;
-  int64_t out, in;
-};
-
-std::vector<LinearModule> linear_modules(const SafetensorsFile& file, const std::string& prefix,
-                                         const ModelShape& shape) {
-  const int64_t d = shape.hidden_size, f = shape.intermediate_size;
-  std::vector<LinearModule> modules;
-  for (int64_t i = 0; i < shape.num_layers; i++) {
-    const std::string layer = prefix + "encoder.layer." + std::to_string(i) + ".";
-    for (const char* name :
-         {"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"}) {
-      modules.push_back({layer + name, d, d});
-    }
-    modules.push_back({layer + "intermediate.dense", f, d});
-    modules.push_back({layer + "output.dense", d, f});
-  }
-  if (file.has(prefix + "pooler.dense.weight")) modules.push_back({prefix + "pooler.dense", d, d});
-  return modules;
-}
-
-/// Layers beyond those that config.json counts are no part of the model.
-bool beyond_layers(const std::string& key, const std::string& prefix, const ModelShape& shape) {
-  const std::string layers = prefix + "encoder.layer.";
-  return key.starts_with(layers) &&
-         std::strtoll(key.c_str() + layers.size(), nullptr, 10) >= shape.num_layers;
-}
-
 /// Adds up the report while matrices are quantised.
 class Quantizer {
  public:
   Quantizer(const SafetensorsFile& file, const WeightStorage& storage) : file_(file), storage_(storage) {}
 
-  void quantize(const LinearModule& linear, std::map<std::string, Tensor>& tensors) {
-    const std::string &module = linear.name, key = module + ".weight";
-    if (!file_.has(key)) {
-      throw EngineError("MODEL_CORRUPT", file_.path() + ": tensor \"" + key + "\" is missing",
-                        "config.json and model.safetensors do not belong together.");
-    }
+  void quantize(const std::string& module, std::map<std::string, Tensor>& tensors) {
+    const std::string key = module + ".weight";
     const TensorEntry& entry = file_.table().at(key);
-    if (entry.shape != std::vector<int64_t>{linear.out, linear.in}) {
-      throw EngineError("MODEL_CORRUPT",
-                        file_.path() + ": tensor \"" + key + "\" has shape " + format_shape(entry.shape) +
-                            ", config.json asks for " + format_shape({linear.out, linear.in}),
-                        "config.json and model.safetensors do not belong together.");
-    }
     const Tensor w = file_.read_float(key);
     Tensor restored;
     if (storage_.format == WeightFormat::kInt8) {
@@ -107,9 +67,6 @@ QuantizeReport quantize_model(const std::string& source, const std::string& outp
   }
   const SafetensorsFile file(source);
   const std::string prefix = bert_prefix(file);
-  const std::vector<LinearModule> modules = linear_modules(file, prefix, shape);
-  Quantizer quantizer(file, storage);
-  std::map<std::string, Tensor> tensors;
   for (const auto& [key, entry] : file.table()) {
     const size_t dot = key.rfind(".SCB");
     if (key.find(".quant_state.") != std::string::npos ||
@@ -118,15 +75,27 @@ QuantizeReport quantize_model(const std::string& source, const std::string& outp
                         "Start from the model as it was before.");
     }
   }
-  int64_t done = 0;
+  require_bert_tensors(file, prefix, shape);
+  std::vector<std::string> modules;
+  for (int64_t i = 0; i < shape.num_layers; i++) {
+    for (const LinearModule& module : layer_linears(shape, i)) modules.push_back(prefix + module.name);
+  }
+  if (file.has(prefix + "pooler.dense.weight")) modules.push_back(prefix + "pooler.dense");
+  Quantizer quantizer(file, storage);
+  std::map<std::string, Tensor> tensors;
+  int64_t done = 0, left_out = 0;
   const auto total = static_cast<int64_t>(modules.size());
-  for (const LinearModule& module : modules) {
+  for (const std::string& module : modules) {
     quantizer.quantize(module, tensors);
     if (!progress(++done, total)) throw EngineError("ABORTED", "stopped; " + output + " was not written");
   }
   const std::string word = prefix + "embeddings.word_embeddings.weight";
   for (const auto& [key, entry] : file.table()) {
-    if (tensors.count(key) != 0 || beyond_layers(key, prefix, shape)) continue;
+    if (tensors.count(key) != 0) continue;
+    if (is_surplus(key, prefix, shape)) {
+      left_out++;
+      continue;
+    }
     if (key != word) {
       tensors[key] = file.read(key);
       if (tensors[key].is_floating_point()) file.read_float(key);  // refuses NaN
@@ -138,7 +107,9 @@ QuantizeReport quantize_model(const std::string& source, const std::string& outp
     }
   }
   write_safetensors(output, tensors);
-  return quantizer.report();
+  QuantizeReport report = quantizer.report();
+  report.left_out = left_out;
+  return report;
 }
 
 }  // namespace peft

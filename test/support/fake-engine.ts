@@ -53,6 +53,7 @@ export class FakeEngine implements NativeEngine {
       sourceBytes: 4000,
       bytes: 563,
       outliers: 0,
+      leftOut: 0,
       meanSquaredError: 1e-6,
       relativeError: 0.0931,
     };

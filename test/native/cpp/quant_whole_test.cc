@@ -58,6 +58,72 @@ PEFT_TEST(query_key_and_value_are_held_alike) {
   }
 }
 
+/// What is told of a model's blocks is told of all of it; and a matrix without its state is no other shape.
+PEFT_TEST(all_matrices_of_a_file_are_held_alike) {
+  const ModelShape shape = tiny_shape();
+  const TemporaryFile path("mixed.safetensors");
+  const Weights good = quantised(shape, nf4(64, true));
+  const auto refused = [&](const Weights& weights, const std::string& part) {
+    write_safetensors(path.path(), weights);
+    check_error([&] { load_bert_weights(path.path(), shape, nf4(64, true), at::kCPU); }, "QUANT_STATE", part);
+  };
+  const auto replaced = [&](const std::string& module, const WeightStorage& storage) {
+    Weights mixed = good;
+    std::erase_if(mixed, [&](const auto& entry) { return entry.first.starts_with(module + ".weight"); });
+    for (const auto& [name, tensor] : quantised(shape, storage)) {
+      if (name.starts_with(module + ".")) mixed[name] = tensor;
+    }
+    return mixed;
+  };
+  const std::string last = "encoder.layer.2.output.dense", query = "encoder.layer.0.attention.self.query";
+  WeightStorage fp4 = nf4(64, true), int8;
+  fp4.format = WeightFormat::kFp4;
+  int8.format = WeightFormat::kInt8;
+  refused(replaced(last, nf4(128, true)), last + "\" is quantised in blocks of 128 with 8-bit scales");
+  refused(replaced(last, nf4(64, false)), last + "\" is quantised in blocks of 64,");
+  refused(replaced(last, fp4),
+          last + ".weight.quant_state.bitsandbytes__nf4\" is missing; the matrix is in fp4");
+  refused(replaced(last, int8), "the matrix is in int8, others are in nf4");
+  for (const std::string& module : {query, last}) {
+    Weights stateless = good;
+    check(stateless.erase(module + ".weight.quant_state.bitsandbytes__nf4") == 1, "the state was there");
+    refused(stateless,
+            module + ".weight.quant_state.bitsandbytes__nf4\" is missing; the matrix is not quantised");
+  }
+}
+
+PEFT_TEST(scales_that_no_model_can_have_are_refused) {
+  const at::Tensor w = at::randn({8, 48});
+  const auto refused = [](Weights weights, const std::string& key, const at::Tensor& value,
+                          const std::string& part) {
+    weights[key] = value;
+    const TemporaryFile path("absurd.safetensors");
+    write_safetensors(path.path(), weights);
+    const SafetensorsFile file(path.path());
+    check_error(
+        [&] {
+          if (stored_format(file, "m") == WeightFormat::kInt8) read_row_int8(file, "m", 8, 48);
+          read_blockwise(file, "m", 8, 48);
+        },
+        "QUANT_STATE", part);
+  };
+  Weights plain, nested, eight;
+  put_blockwise(plain, "m", quantize_blockwise(w, nf4(64, false)));
+  put_blockwise(nested, "m", quantize_blockwise(w, nf4(64, true)));
+  put_row_int8(eight, "m", quantize_rows(w));
+  refused(plain, "m.weight.absmax", at::full({6}, 3e38), "absmax\" holds a scale beyond 1.8e19");
+  refused(nested, "m.weight.nested_absmax", at::full({1}, 1e30), "nested_absmax\" holds a scale beyond");
+  refused(eight, "m.SCB", at::full({8}, 1e30), "m.SCB\" holds a scale beyond");
+  for (const std::string offset : {"1e30", "-0.5"}) {
+    const std::string json = R"({"quant_type": "nf4", "blocksize": 64, "shape": [8, 48], )"
+                             R"("nested_blocksize": 256, "nested_offset": )" +
+                             offset + "}";
+    at::Tensor state = at::empty({static_cast<int64_t>(json.size())}, at::kByte);
+    std::memcpy(state.data_ptr(), json.data(), json.size());
+    refused(nested, "m.weight.quant_state.bitsandbytes__nf4", state, "nested_offset that is no mean");
+  }
+}
+
 PEFT_TEST(sources_that_do_not_fit_their_config_are_not_quantised) {
   const ModelShape shape = tiny_shape();
   const TemporaryFile source("source.safetensors"), output("output.safetensors");
@@ -76,12 +142,39 @@ PEFT_TEST(sources_that_do_not_fit_their_config_are_not_quantised) {
   check(!std::filesystem::exists(output.path()), "nothing half-written");
 }
 
+PEFT_TEST(every_tensor_of_a_source_is_held_against_its_config_first) {
+  const ModelShape shape = tiny_shape();
+  const TemporaryFile source("source.safetensors"), output("output.safetensors");
+  const auto refused = [&](const Weights& weights, const ModelShape& asked, const std::string& part) {
+    write_safetensors(source.path(), weights);
+    const auto no_work = [](int64_t, int64_t) -> bool { throw std::runtime_error("a matrix was quantised"); };
+    check_error([&] { quantize_model(source.path(), output.path(), asked, nf4(64, false), no_work); },
+                "MODEL_CORRUPT", part);
+    check(!std::filesystem::exists(output.path()), "nothing half-written");
+  };
+  for (const std::string key :
+       {"encoder.layer.1.output.dense.weight", "encoder.layer.2.intermediate.dense.bias",
+        "encoder.layer.0.attention.output.LayerNorm.weight", "embeddings.LayerNorm.bias",
+        "embeddings.position_embeddings.weight", "pooler.dense.weight"}) {
+    Weights broken = random_bert(shape);
+    broken[key] = at::ones({7, 3});
+    refused(broken, shape, "\"" + key + "\" has shape [7, 3], config.json asks for [");
+    if (key == "pooler.dense.weight") continue;
+    broken.erase(key);
+    refused(broken, shape, "\"" + key + "\" is missing");
+  }
+  ModelShape deeper = shape;
+  deeper.num_layers = 1'000'000'000;
+  refused(random_bert(shape), deeper, "\"encoder.layer.3.attention.self.query.weight\" is missing");
+}
+
 PEFT_TEST(layers_that_the_config_does_not_count_are_left_out) {
   ModelShape shape = tiny_shape();
   const TemporaryFile source("source.safetensors"), output("output.safetensors");
   write_safetensors(source.path(), random_bert(shape));
   shape.num_layers--;
-  quantize_model(source.path(), output.path(), shape, nf4(64, true), go_on);
+  const QuantizeReport report = quantize_model(source.path(), output.path(), shape, nf4(64, true), go_on);
+  check(report.left_out == 16, "6 matrices with biases and 2 LayerNorms are told to be left out");
   const std::string beyond = "encoder.layer." + std::to_string(shape.num_layers) + ".";
   for (const auto& [key, tensor] : read_all(output.path())) check(!key.starts_with(beyond), key);
   load_bert_weights(output.path(), shape, std::nullopt, at::kCPU);
