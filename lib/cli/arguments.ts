@@ -99,6 +99,12 @@ export function usageError(
   });
 }
 
+/** `quantize` has one flag for what takes two elsewhere. */
+const QUANTIZE_HINTS: Readonly<Record<string, string>> = {
+  load_in_8bit: "quantize writes 8 bits a weight with --int8.",
+  load_in_4bit: "Leave it out: quantize writes 4 bits a weight unless --int8 is given.",
+};
+
 function unknownArguments(
   unknown: readonly string[],
   args: readonly string[],
@@ -122,7 +128,13 @@ function unknownArguments(
     });
   }
   const near = nearest(flag, flags);
+  const quantizing = flags.includes("int8") ? QUANTIZE_HINTS[flag] : undefined;
   return new PeftTrainError("USAGE", `unknown flag ${flag.length === 1 ? "-" : "--"}${flag}`, {
-    hint: near === undefined ? "Add --help to see what there is." : `Did you mean --${near}?`,
+    hint:
+      quantizing !== undefined
+        ? quantizing
+        : near === undefined
+          ? "Add --help to see what there is."
+          : `Did you mean --${near}?`,
   });
 }

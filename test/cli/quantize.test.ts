@@ -5,7 +5,7 @@ import { Encoder } from "../../lib/encoder.js";
 import { type Outcome, runCli } from "../support/cli.js";
 import { readNpy } from "../support/npy.js";
 import { writePairs } from "../support/pairs-file.js";
-import { copyQuantModel } from "../support/quant-golden.js";
+import { copyQuantModel, readRaw } from "../support/quant-golden.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { writeTinyModel } from "../support/tiny-model.js";
 
@@ -80,6 +80,31 @@ describe("quantize", () => {
       quantization_config: { load_in_8bit: true, llm_int8_threshold: 4 },
     });
   });
+
+  it("leaves out what loading would, and says so", async () => {
+    const model = writeTinyModel(temporary.path("deep"));
+    const config = JSON.parse(readFileSync(join(model, "config.json"), "utf8"));
+    writeFileSync(join(model, "config.json"), JSON.stringify({ ...config, num_hidden_layers: 1 }));
+    const { stdout } = await ok(["quantize", "deep", "--out=shallow"]);
+    expect(stdout).toMatch(
+      /7 matrices, .*^16 tensors of encoder layers beyond .*num_hidden_layers left out$/ms,
+    );
+    expect(
+      readRaw(temporary.path("shallow", "model.safetensors")).has("encoder.layer.1.output.dense.bias"),
+    ).toBe(false);
+    await encode("shallow.npy", [`${MODEL}=shallow`]);
+  });
+
+  for (const [flag, hint] of [
+    ["--load_in_8bit", /hint: quantize writes 8 bits a weight with --int8/],
+    ["--load-in-4bit", /hint: Leave it out: quantize writes 4 bits a weight/],
+  ] as const) {
+    it(`says what ${flag} is called here`, async () => {
+      const { stderr, code } = await runHere(["quantize", "model", "--out=x", flag]);
+      expect(stderr).toMatch(hint);
+      expect(code).toBe(2);
+    });
+  }
 
   const refusals: [args: string[], code: number, message: RegExp][] = [
     [["quantize", "--out=x"], 2, /the folder of a model is required/],
@@ -210,7 +235,9 @@ describe("--compute int8", () => {
   it("learns as float32 does, and says how weights are held", async () => {
     const { stdout } = await ok([`${MODEL}=model`, "--output_dir=computed", "--compute", "int8", ...flags]);
     expect(stdout).toMatch(/│ int8, outliers from 6 apart, gradient in int8 │/);
-    expect(stdout).toMatch(/npx peft-train eval --model_name_or_path=model --load_in_8bit --adapter=computed /);
+    expect(stdout).toMatch(
+      /npx peft-train eval --model_name_or_path=model --load_in_8bit --adapter=computed /,
+    );
     const plain = await ok([`${MODEL}=model`, "--output_dir=plain", ...flags]);
     const auc = (text: string) => Number([...text.matchAll(/ROC AUC .*?: (0\.\d+)/g)].at(-1)?.[1]);
     expect(auc(stdout)).toBeGreaterThan(auc(plain.stdout) - 0.02);
