@@ -4,9 +4,11 @@ import { fileError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import type { ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { parseModelConfig } from "./config.js";
+import { sha256 } from "./fingerprint.js";
 import { readJsonObject } from "./json-file.js";
 import { readSentenceModules } from "./pooling.js";
 import { parseQuantizationConfig, readQuantization } from "./quantization.js";
+import { askedOutlierFraction } from "./quantized-from.js";
 import { readSafetensorsHeader, type TensorHeader } from "./safetensors-header.js";
 
 /** A model folder in Hugging Face layout, checked but not loaded. */
@@ -52,8 +54,23 @@ export async function openModelFolder(name: string): Promise<ModelFolder> {
     shape,
     pooling: modules.pooling,
     hasPooler: withPrefixes("pooler.dense.weight").some((key) => tensors.has(key)),
-    quantized: await readQuantization(quantization, configPath, tensors, weightsPath),
+    quantized: await asAsked(
+      await readQuantization(quantization, configPath, tensors, weightsPath),
+      folder,
+      weightsPath,
+    ),
   };
+}
+
+/** With the fraction of outliers that was asked for, so that asking for it again is no contradiction. */
+async function asAsked(
+  held: WeightStorage | undefined,
+  folder: string,
+  weightsPath: string,
+): Promise<WeightStorage | undefined> {
+  if (held === undefined || held.outlierFraction === 0) return held;
+  const asked = await askedOutlierFraction(folder, (await sha256(weightsPath)).hash);
+  return { ...held, outlierFraction: asked ?? held.outlierFraction };
 }
 
 /** Keys of BertModel, alone or inside a model with a head. */

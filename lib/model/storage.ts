@@ -1,5 +1,5 @@
 import { PeftTrainError } from "../errors.js";
-import type { WeightFormat, WeightStorage } from "../native/types.js";
+import type { ModelShape, WeightFormat, WeightStorage } from "../native/types.js";
 import type { ModelFolder } from "./folder.js";
 import { OUTLIER_THRESHOLD } from "./quantization.js";
 
@@ -25,7 +25,7 @@ const FIELDS = ["blockSize", "doubleQuant", "outlierFraction", "outlierThreshold
  */
 export function chooseStorage(request: StorageRequest, model: ModelFolder): WeightStorage | undefined {
   const { format } = request;
-  if (model.quantized !== undefined) return keepStorage(request, model.name, model.quantized);
+  if (model.quantized !== undefined) return keepStorage(request, model, model.quantized);
   if (request.outlierThreshold !== undefined && format !== "int8") {
     throw thresholdInVain(request, model.name);
   }
@@ -45,15 +45,17 @@ export function wholeStorage(request: StorageRequest, format: WeightFormat | "4b
 }
 
 /** The threshold alone is no property of the file; it is for 8 bits. */
-function keepStorage(request: StorageRequest, model: string, held: WeightStorage): WeightStorage {
+function keepStorage(request: StorageRequest, model: ModelFolder, held: WeightStorage): WeightStorage {
   const { format, labels } = request;
-  if (request.outlierThreshold !== undefined && held.format !== "int8") throw thresholdInVain(request, model);
+  const { name, shape } = model;
+  if (request.outlierThreshold !== undefined && held.format !== "int8") throw thresholdInVain(request, name);
   const same = format === "4bit" ? held.format !== "int8" : format === undefined || format === held.format;
-  if (!same) throw disagrees(model, held, labels.format);
+  if (!same) throw disagrees(name, held, labels.format);
   for (const field of FIELDS) {
     const asked = request[field];
     if (asked === undefined || field === "outlierThreshold") continue;
-    if (!agrees(asked, held[field])) throw disagrees(model, held, labels[field]);
+    if (field === "outlierFraction" && roundsTo(asked as number, held.outlierFraction, shape)) continue;
+    if (asked !== held[field]) throw disagrees(name, held, labels[field]);
   }
   return {
     ...held,
@@ -62,10 +64,10 @@ function keepStorage(request: StorageRequest, model: string, held: WeightStorage
   };
 }
 
-/** A fraction is rounded down to whole weights of every matrix, of which a small one has few. */
-function agrees(asked: number | boolean, held: number | boolean): boolean {
-  if (typeof asked === "boolean" || typeof held === "boolean") return asked === held;
-  return held <= 1.001 * asked && held >= 0.9 * asked;
+/** A fraction is rounded down to whole weights of every matrix: by less than one weight of the smallest. */
+function roundsTo(asked: number, held: number, { hiddenSize, intermediateSize }: ModelShape): boolean {
+  const smallest = hiddenSize * Math.min(hiddenSize, intermediateSize);
+  return held <= asked && asked - held < 1 / smallest;
 }
 
 function thresholdInVain({ labels }: StorageRequest, model: string): PeftTrainError {

@@ -18,7 +18,7 @@ export type OptionDefinition = Described &
         required?: true;
         pattern?: RegExp;
       }
-    | { type: "boolean"; default: boolean }
+    | { type: "boolean"; default: boolean | null }
     | {
         type: "integer" | "number";
         default: number | null;
@@ -91,7 +91,7 @@ export const TRAIN_OPTIONS = {
   bnb_4bit_use_double_quant: {
     group: "Weights",
     type: "boolean",
-    default: false,
+    default: null,
     doc: "hold the scales of the blocks in 8 bits too",
   },
   quant_block_size: {

@@ -33,11 +33,14 @@ export function quantizeRequest(
   const values: WeightOptionValues = {};
   if (dtype !== undefined) values.torch_dtype = parseOption("torch_dtype", dtype, label);
   if (quantize === undefined) return storageRequest(values, label);
-  const settings: object =
-    typeof quantize === "object" && quantize !== null ? quantize : ({ type: quantize } as const);
-  const { type, ...rest } = settings as QuantizeSettings;
+  const isObject = typeof quantize === "object" && quantize !== null && !Array.isArray(quantize);
+  const { type, ...rest } = isObject ? quantize : { type: quantize as QuantizeSettings["type"] };
   if (!TYPES.includes(type)) {
-    throw new PeftTrainError("USAGE", `quantize=${JSON.stringify(type)}: expected one of nf4, fp4, int8`);
+    const name = isObject ? "quantize.type" : "quantize";
+    const found = type === undefined ? " is missing" : `=${JSON.stringify(type)}`;
+    throw new PeftTrainError("USAGE", `${name}${found}: expected one of nf4, fp4, int8`, {
+      hint: 'For example: quantize: "nf4", or quantize: { type: "nf4", blockSize: 64 }.',
+    });
   }
   if (type === "int8") values.load_in_8bit = true;
   else Object.assign(values, { load_in_4bit: true, bnb_4bit_quant_type: type });
@@ -49,7 +52,9 @@ export function quantizeRequest(
         ...(near === undefined ? {} : { hint: `Did you mean quantize.${near}?` }),
       });
     }
-    if (value !== undefined) values[name] = parseOption(name, value, label);
+    // Numbers as text are for flags: in quotes they are none.
+    const plain = typeof value === "string" ? JSON.stringify(value) : value;
+    if (plain !== undefined) values[name] = parseOption(name, plain, label);
   }
   return storageRequest(values, label);
 }

@@ -37,8 +37,8 @@ export function storageRequest(
   values: WeightOptionValues,
   label: (name: WeightOption) => string,
 ): StorageRequest {
-  const given = (name: WeightOption): boolean =>
-    values[name] !== undefined && values[name] !== null && values[name] !== false;
+  const said = (name: WeightOption): boolean => values[name] !== undefined && values[name] !== null;
+  const given = (name: WeightOption): boolean => said(name) && values[name] !== false;
   const [four, eight] = [given("load_in_4bit"), given("load_in_8bit")];
   if (four && eight) throw contradiction(`${label("load_in_4bit")} and ${label("load_in_8bit")}`);
   const computed = values.compute === "int8";
@@ -56,7 +56,7 @@ export function storageRequest(
     const other = label(four ? "load_in_4bit" : "load_in_8bit");
     throw contradiction(`${label("torch_dtype")} and ${other}`);
   }
-  const idle = four ? undefined : FOUR_BIT_ONLY.find(given);
+  const idle = four ? undefined : FOUR_BIT_ONLY.find(said);
   if (idle !== undefined) {
     throw new PeftTrainError("USAGE", `${label(idle)} is for 4-bit weights`, {
       hint: `Give ${label("load_in_4bit")} with it, or leave it out.`,
@@ -76,7 +76,7 @@ export function storageRequest(
   return {
     format,
     blockSize: number(values.quant_block_size),
-    doubleQuant: given("bnb_4bit_use_double_quant") ? true : undefined,
+    doubleQuant: said("bnb_4bit_use_double_quant") ? given("bnb_4bit_use_double_quant") : undefined,
     outlierFraction: number(values.outlier_fraction),
     outlierThreshold: number(values.outlier_threshold),
     int8Gradient: computed || undefined,

@@ -2,10 +2,11 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type ModelFolder, openModelFolder } from "../../lib/model/folder.js";
+import { chooseStorage } from "../../lib/model/storage.js";
 import { loadEngine } from "../../lib/native/load.js";
 import type { TokenBatch, WeightStorage } from "../../lib/native/types.js";
 import { quantize } from "../../lib/quantize.js";
-import type { QuantizeSettings } from "../../lib/train/quantize-settings.js";
+import { type QuantizeSettings, quantizeRequest } from "../../lib/train/quantize-settings.js";
 import { copyQuantModel, expectedEmbeddings, quantPath, readRaw } from "../support/quant-golden.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { mulberry32, writeTinyModel } from "../support/tiny-model.js";
@@ -143,6 +144,31 @@ describe("quantised once and for all, or while it is loaded: the same embeddings
       expect(maxDifference(atOnce, await embed(before, undefined, texts))).toBeGreaterThan(0);
     });
   }
+});
+
+describe("the fraction of outliers that a folder was quantised with", () => {
+  // Of 1,024 weights 1.5, of 2,048 3.07: the file holds 0.98 and 1.46 in a thousand.
+  const settings: QuantizeSettings = { type: "nf4", outlierFraction: 0.0015 };
+  const ask = (outlierFraction: number, folder: ModelFolder) =>
+    chooseStorage(quantizeRequest({ type: "nf4", outlierFraction }), folder);
+
+  it("is known by the record, and without one by what rounding leaves of it", async () => {
+    const output = newFolder();
+    const { report } = await quantize(writeTinyModel(newFolder()), output, settings);
+    const held = report.outliers / report.parameters;
+    expect(held).toBeLessThan(0.0013);
+    const open = () => openModelFolder(output);
+    expect((await open()).quantized?.outlierFraction).toBe(0.0015);
+    expect(ask(0.0015, await open())).toMatchObject({ format: "nf4" });
+    const record = join(output, "peft_train_quantized.json");
+    for (const text of ['{"format": 1,', JSON.stringify({ format: 1, weights_sha256: "0".repeat(64) })]) {
+      writeFileSync(record, text);
+      const folder = await open();
+      expect(folder.quantized?.outlierFraction).toBeCloseTo(held, 10);
+      expect(ask(0.0015, folder)).toMatchObject({ format: "nf4" });
+      expect(() => ask(0.003, folder)).toThrow("quantize.outlierFraction: the weights of");
+    }
+  });
 });
 
 describe("a broken quantised file is refused in one sentence", () => {

@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { PeftTrainError } from "../../lib/errors.js";
@@ -159,6 +167,17 @@ describe("where quantised weights come from", () => {
     const record = JSON.parse(readFileSync(join(out, "peft_train_quantized.json"), "utf8"));
     const { weights } = await fingerprint(await openModelFolder(model));
     expect(record).toMatchObject({ source_weights_sha256: weights, source_model: model });
+  });
+
+  it("cannot be told from a damaged record, which may be deleted", async () => {
+    const folder = await recorded();
+    writeFileSync(join(folder, "peft_train_quantized.json"), '{"format": 1,');
+    await expect(sourceOf(folder)).rejects.toMatchObject({
+      message: expect.stringContaining("peft_train_quantized.json is not valid JSON"),
+      hint: expect.stringMatching(/delete that file/),
+    });
+    rmSync(join(folder, "peft_train_quantized.json"));
+    expect(await sourceOf(folder)).toBeUndefined();
   });
 
   it("is not known where the record is of other weights, or of another version", async () => {

@@ -14,7 +14,8 @@ const held: WeightStorage = {
   outlierFraction: 0,
   outlierThreshold: 6,
 };
-const folder = (quantized?: WeightStorage) => ({ name: "m", quantized }) as ModelFolder;
+const shape = { hiddenSize: 32, intermediateSize: 64 };
+const folder = (quantized?: WeightStorage) => ({ name: "m", shape, quantized }) as ModelFolder;
 const choose = (values: WeightOptionValues, quantized?: WeightStorage) =>
   chooseStorage(storageRequest(values, flagLabel), folder(quantized));
 
@@ -58,6 +59,11 @@ describe("options of the frozen weights", () => {
     [{ bnb_4bit_quant_type: "nf4" }, "--bnb_4bit_quant_type is for 4-bit weights"],
     [{ bnb_4bit_use_double_quant: true }, "--bnb_4bit_use_double_quant is for 4-bit weights"],
     [{ quant_block_size: 64 }, "--quant_block_size is for 4-bit weights"],
+    [
+      { load_in_8bit: true, bnb_4bit_use_double_quant: false },
+      "--bnb_4bit_use_double_quant is for 4-bit weights",
+    ],
+    [{ load_in_8bit: true, outlier_fraction: 0 }, "--outlier_fraction is for 4-bit weights"],
     [{ load_in_8bit: true, outlier_fraction: 0.01 }, "--outlier_fraction is for 4-bit weights"],
     [{ load_in_4bit: true, outlier_threshold: 6 }, "--outlier_threshold is for 8-bit weights"],
     [{ bnb_4bit_quant_type: "nf5" }, "--bnb_4bit_quant_type=nf5: expected one of nf4, fp4"],
@@ -108,6 +114,9 @@ describe("a folder that is quantised already", () => {
     [{ load_in_4bit: true }, double],
     [{ load_in_4bit: true, bnb_4bit_quant_type: "fp4", quant_block_size: 128 }, double],
     [{ load_in_4bit: true, outlier_fraction: 0.005 }, sparse],
+    [{ load_in_4bit: true, outlier_fraction: 5 / 1024 }, sparse],
+    [{ load_in_4bit: true, bnb_4bit_use_double_quant: true }, double],
+    [{ load_in_4bit: true, bnb_4bit_use_double_quant: false }, held],
     [{ load_in_8bit: true }, int8],
   ] as [WeightOptionValues, WeightStorage][]) {
     it(`may be asked for what it is: ${JSON.stringify(values)} of ${describeStorage(quantized)}`, () => {
@@ -133,7 +142,12 @@ describe("a folder that is quantised already", () => {
     [{ load_in_4bit: true, bnb_4bit_quant_type: "fp4" }, held, "--bnb_4bit_quant_type"],
     [{ load_in_4bit: true, quant_block_size: 32 }, held, "--quant_block_size"],
     [{ load_in_4bit: true, bnb_4bit_use_double_quant: true }, held, "--bnb_4bit_use_double_quant"],
+    [{ load_in_4bit: true, bnb_4bit_use_double_quant: false }, double, "--bnb_4bit_use_double_quant"],
     [{ load_in_4bit: true, outlier_fraction: 0.01 }, sparse, "--outlier_fraction"],
+    // A weight of the smallest matrix more, and any less.
+    [{ load_in_4bit: true, outlier_fraction: 6 / 1024 }, sparse, "--outlier_fraction"],
+    [{ load_in_4bit: true, outlier_fraction: 0.0048 }, sparse, "--outlier_fraction"],
+    [{ load_in_4bit: true, outlier_fraction: 0 }, sparse, "--outlier_fraction"],
     [{ load_in_4bit: true, outlier_fraction: 0.01 }, held, "--outlier_fraction"],
     [{ torch_dtype: "float16" }, held, "--torch_dtype"],
     [{ torch_dtype: "float32" }, int8, "--torch_dtype"],
@@ -172,7 +186,13 @@ describe("the library's quantize", () => {
 
   for (const [settings, message] of [
     ["nf5", 'quantize="nf5": expected one of nf4, fp4, int8'],
-    [null, "quantize=null"],
+    [null, "quantize=null: expected one of nf4, fp4, int8"],
+    [[], "quantize=[]: expected one of nf4, fp4, int8"],
+    [{}, "quantize.type is missing: expected one of nf4, fp4, int8"],
+    [{ type: "nf5" }, 'quantize.type="nf5": expected one of nf4, fp4, int8'],
+    [{ type: "nf4", blockSize: "64" }, 'quantize.blockSize="64": expected a power of two'],
+    [{ type: "nf4", doubleQuant: "true" }, 'quantize.doubleQuant="true": expected true or false'],
+    [{ type: "int8", doubleQuant: false }, "quantize.doubleQuant is for 4-bit weights"],
     [{ type: "nf4", blockSize: 48 }, "quantize.blockSize=48: expected a power of two"],
     [{ type: "nf4", blocksize: 64 }, "unknown setting quantize.blocksize"],
     [{ type: "int8", doubleQuant: true }, "quantize.doubleQuant is for 4-bit weights"],
@@ -184,6 +204,15 @@ describe("the library's quantize", () => {
       );
     });
   }
+
+  it("says no to double quantisation where it says so", () => {
+    const double: WeightStorage = { ...held, doubleQuant: true };
+    const request = quantizeRequest({ type: "nf4", doubleQuant: false });
+    expect(() => chooseStorage(request, folder(double))).toThrow(
+      "quantize.doubleQuant: the weights of m are quantised already, as nf4, blocks of 64, 8-bit scales",
+    );
+    expect(chooseStorage(request, folder())).toEqual(held);
+  });
 
   it("and dtype are two ways to hold the same weights", () => {
     expect(() => chooseBy("nf4", "float16")).toThrow('dtype and quantize "nf4" are two ways');
