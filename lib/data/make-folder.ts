@@ -15,8 +15,8 @@ export async function makeFolder(folder: string): Promise<string | undefined> {
     try {
       await mkdir(at);
     } catch (cause) {
-      // Another process may make the same folder.
-      if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
+      // Another process may make the same folder; a link that leads nowhere stays what it is.
+      if ((cause as NodeJS.ErrnoException).code !== "EEXIST" || !(await isThere(at))) throw cause;
     }
   }
   return missing.at(-1);

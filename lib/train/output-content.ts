@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 import { CHECKPOINT, CONFIG_FILE, LOG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "../adapter/folder.js";
 import { RECORD_FILE } from "../adapter/record.js";
 import { outputError } from "../data/file-error.js";
@@ -28,8 +28,16 @@ export async function requireFreeFolder(folder: string, name: string, overwrite:
     names = await readdir(folder);
   } catch (cause) {
     if (cause instanceof PeftTrainError) throw cause;
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw outputError(folder, cause);
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw outputError(folder, cause);
+    // Otherwise the adapter could not be put there once it is trained.
+    if (await lstat(folder).catch(() => undefined)) {
+      throw new PeftTrainError(
+        "OUTPUT_EXISTS",
+        `--output_dir=${name} is a link to a folder that is not there; expected a folder or a new name`,
+        { hint: "Make the folder that it leads to, or give another one." },
+      );
+    }
+    return false;
   }
   const others = names.filter((entry) => !isOurs(entry));
   const earlier = wroteHere(names) && others.length === 0;

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -167,6 +167,9 @@ describe("what prepareSplit refuses, leaving nothing behind", () => {
       "OUTPUT_UNWRITABLE",
       /a file of that name is in the way/,
     );
+    const outputDir = path.join(folder, "link");
+    await symlink(path.join(folder, "nowhere"), outputDir);
+    await refused(prepare(file, { outputDir }), "OUTPUT_UNWRITABLE", /link: .*is in the way/);
   });
 
   test("stopped", async () => {

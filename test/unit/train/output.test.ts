@@ -95,6 +95,24 @@ function marks(folder: string): string[] | undefined {
   return [...new Set(found)];
 }
 
+describe("an output folder behind a link", () => {
+  it("takes the files where the link leads to a folder", async () => {
+    fs.mkdirSync(temporary.path("elsewhere"));
+    fs.symlinkSync("elsewhere", temporary.path("link"));
+    await using output = await OutputFolder.open(temporary.path("link"), false);
+    await output.saveAdapter(await content("first", 1));
+    expect(marks(temporary.path("elsewhere"))).toEqual(["first 1"]);
+  });
+
+  it("is refused before training where the link leads nowhere", async () => {
+    fs.symlinkSync("nowhere", temporary.path("dangling"));
+    await expect(OutputFolder.open(temporary.path("dangling"), false)).rejects.toMatchObject({
+      code: "OUTPUT_EXISTS",
+      message: expect.stringContaining("dangling is a link to a folder that is not there"),
+    });
+  });
+});
+
 describe("a run that is killed over an earlier one", () => {
   it("leaves, wherever it is killed, files of one save or no adapter", async () => {
     const [first, second, third] = [
