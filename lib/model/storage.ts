@@ -48,9 +48,9 @@ export function wholeStorage(request: StorageRequest, format: WeightFormat | "4b
 function keepStorage(request: StorageRequest, model: ModelFolder, held: WeightStorage): WeightStorage {
   const { format, labels } = request;
   const { name, shape } = model;
-  if (request.outlierThreshold !== undefined && held.format !== "int8") throw thresholdInVain(request, name);
   const same = format === "4bit" ? held.format !== "int8" : format === undefined || format === held.format;
   if (!same) throw disagrees(name, held, labels.format);
+  if (request.outlierThreshold !== undefined && held.format !== "int8") throw thresholdInVain(request, name);
   for (const field of FIELDS) {
     const asked = request[field];
     if (asked === undefined || field === "outlierThreshold") continue;

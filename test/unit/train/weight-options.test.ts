@@ -138,6 +138,7 @@ describe("a folder that is quantised already", () => {
 
   for (const [values, quantized, flag] of [
     [{ load_in_8bit: true }, held, "--load_in_8bit"],
+    [{ load_in_8bit: true, outlier_threshold: 5 }, held, "--load_in_8bit"],
     [{ load_in_4bit: true }, int8, "--load_in_4bit"],
     [{ load_in_4bit: true, bnb_4bit_quant_type: "fp4" }, held, "--bnb_4bit_quant_type"],
     [{ load_in_4bit: true, quant_block_size: 32 }, held, "--quant_block_size"],
