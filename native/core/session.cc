@@ -195,8 +195,9 @@ std::vector<float> Session::encode(const TokenBatch& batch, bool use_adapter, bo
       const int64_t text = first + out.isfinite().all(1).logical_not().nonzero()[0][0].item<int64_t>();
       throw EngineError(
           "NOT_FINITE", "The vector of text " + std::to_string(text) + " is not finite",
-          use_adapter ? "The adapter or the model holds weights too large to run; train it again at a lower rate."
-                      : "The model holds weights too large to run: copy it from its origin again.");
+          use_adapter
+              ? "The adapter or the model holds weights too large to run; train it again at a lower rate."
+              : "The model holds weights too large to run: copy it from its origin again.");
     }
     std::memcpy(rows.data() + first * d, out.const_data_ptr<float>(), out.nbytes());
   }
