@@ -21,16 +21,6 @@ inline void panel_product(const float* a, int64_t lda, const float* b, int64_t d
   finish<ROWS, VECTORS>(acc, tail, c, ldc, columns);
 }
 
-template <int ROWS, int VECTORS>
-inline void remaining_rows(int64_t rows, const float* a, int64_t lda, const float* b, int64_t depth,
-                           const PanelTail& tail, float* c, int64_t ldc, int64_t columns) {
-  if (rows == ROWS) {
-    panel_product<ROWS, VECTORS>(a, lda, b, depth, tail, c, ldc, columns);
-  } else if constexpr (ROWS > 1) {
-    remaining_rows<ROWS - 1, VECTORS>(rows, a, lda, b, depth, tail, c, ldc, columns);
-  }
-}
-
 void pack_panels(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
                  int64_t width, float scale, float* packed) {
   const int64_t panels = padded(n_size, width) / width;
@@ -63,13 +53,9 @@ void product_range(const float* a, int64_t lda, const float* packed, int64_t k_s
         for (int64_t m = m0; m < m1; m += kRows) {
           PanelTail part = ends ? PanelTail(tail, p, m) : PanelTail();
           part.accumulate = tail.accumulate || k0 > 0;
-          const float* rows_of_a = a + m * lda + k0;
-          if (m + kRows <= m1) {
-            panel_product<kRows, kVectors>(rows_of_a, lda, b, depth, part, to + m * ldc, ldc, columns);
-          } else {
-            remaining_rows<kRows - 1, kVectors>(m1 - m, rows_of_a, lda, b, depth, part, to + m * ldc, ldc,
-                                                columns);
-          }
+          with_rows<kRows>(m + kRows <= m1 ? kRows : m1 - m, [&]<int ROWS>() {
+            panel_product<ROWS, kVectors>(a + m * lda + k0, lda, b, depth, part, to + m * ldc, ldc, columns);
+          });
         }
       }
     }
@@ -101,15 +87,9 @@ void product_packed(const float* a, int64_t lda, const float* packed, int64_t ro
   const int64_t panels = padded(n_size, kPanel) / kPanel;
 #pragma omp parallel
   {
-    const int64_t threads = thread_count(), thread = thread_number();
-    if (rows >= 4 * kRows * threads) {
-      const int64_t begin = rows * thread / threads, end = rows * (thread + 1) / threads;
-      product_range(a + begin * lda, lda, packed, k_size, n_size, end - begin, 0, panels,
-                    tail_at(tail, 0, begin), c + begin * ldc, ldc);
-    } else {
-      product_range(a, lda, packed, k_size, n_size, rows, panels * thread / threads,
-                    panels * (thread + 1) / threads, tail, c, ldc);
-    }
+    const Share share = rows_or_panels(panels, rows);
+    product_range(a + share.begin * lda, lda, packed, k_size, n_size, share.end - share.begin, share.first,
+                  share.last, tail_at(tail, 0, share.begin), c + share.begin * ldc, ldc);
   }
 }
 
@@ -129,11 +109,9 @@ void product_thin(const float* a, int64_t lda, const float* packed, int64_t rows
     for (int64_t n = 0; n < n_size; n += kLanes) {
       const float* b = packed + n * k_size;
       float* to = c + m * ldc + n;
-      if (left >= kRows) {
-        panel_product<kRows, 1>(a + m * lda, lda, b, k_size, {}, to, ldc, n_size - n);
-      } else {
-        remaining_rows<kRows - 1, 1>(left, a + m * lda, lda, b, k_size, {}, to, ldc, n_size - n);
-      }
+      with_rows<kRows>(left < kRows ? left : kRows, [&]<int ROWS>() {
+        panel_product<ROWS, 1>(a + m * lda, lda, b, k_size, {}, to, ldc, n_size - n);
+      });
     }
   }
 }

@@ -56,17 +56,6 @@ inline void int8_panel(const Int8Rows& a, int64_t row, const uint8_t* b, int64_t
   finish<ROWS, kVectors>(out, tail, c, ldc, columns);
 }
 
-template <int ROWS>
-inline void remaining_rows(int64_t rows, const Int8Rows& a, int64_t row, const uint8_t* b, int64_t groups,
-                           const float* scale, const PanelTail& tail, float* c, int64_t ldc,
-                           int64_t columns) {
-  if (rows == ROWS) {
-    int8_panel<ROWS>(a, row, b, groups, scale, tail, c, ldc, columns);
-  } else if constexpr (ROWS > 1) {
-    remaining_rows<ROWS - 1>(rows, a, row, b, groups, scale, tail, c, ldc, columns);
-  }
-}
-
 }  // namespace
 
 int64_t int8_row_bytes(int64_t k) { return int8_columns(k); }
@@ -90,24 +79,16 @@ void product_int8(const Int8Rows& a, const StoredWeight& w, const Tail& tail, fl
   const int64_t panels = padded(w.n, kPanel) / kPanel, columns = int8_columns(w.k);
 #pragma omp parallel
   {
-    const int64_t threads = thread_count(), thread = thread_number();
-    const bool by_rows = a.rows >= 4 * kRows * threads;
-    const int64_t begin = by_rows ? a.rows * thread / threads : 0,
-                  end = by_rows ? a.rows * (thread + 1) / threads : a.rows;
-    const int64_t first = by_rows ? 0 : panels * thread / threads,
-                  last = by_rows ? panels : panels * (thread + 1) / threads;
-    for (int64_t p = first; p < last; p++) {
+    const Share share = rows_or_panels(panels, a.rows);
+    for (int64_t p = share.first; p < share.last; p++) {
       const uint8_t* b = (const uint8_t*)w.codes + p * kPanel * columns;
       const float* scale = w.scale + p * kPanel;
       const int64_t width = w.n - p * kPanel < kPanel ? w.n - p * kPanel : kPanel;
-      for (int64_t m = begin; m < end; m += kRows) {
+      for (int64_t m = share.begin; m < share.end; m += kRows) {
         const PanelTail part(tail, p, m);
-        float* to = c + m * ldc + p * kPanel;
-        if (m + kRows <= end) {
-          int8_panel<kRows>(a, m, b, columns / 4, scale, part, to, ldc, width);
-        } else {
-          remaining_rows<kRows - 1>(end - m, a, m, b, columns / 4, scale, part, to, ldc, width);
-        }
+        with_rows<kRows>(m + kRows <= share.end ? kRows : share.end - m, [&]<int ROWS>() {
+          int8_panel<ROWS>(a, m, b, columns / 4, scale, part, c + m * ldc + p * kPanel, ldc, width);
+        });
       }
     }
   }

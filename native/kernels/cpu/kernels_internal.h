@@ -20,6 +20,17 @@ static inline int64_t thread_count() { return 1; }
 static inline int64_t thread_number() { return 0; }
 #endif
 
+/// Calls work.operator()<ROWS>() for the ROWS that `rows` is, 1 to MOST: the height of a block of
+/// accumulators is fixed when it is compiled.
+template <int MOST, typename Work>
+static inline void with_rows(int64_t rows, const Work& work) {
+  if (rows == MOST) {
+    work.template operator()<MOST>();
+  } else if constexpr (MOST > 1) {
+    with_rows<MOST - 1>(rows, work);
+  }
+}
+
 /// A 64-byte aligned buffer of floats for one thread; aborts the process only where malloc itself fails.
 struct Scratch {
   explicit Scratch(int64_t floats) : data((float*)aligned_alloc(64, (size_t)padded(floats, 16) * 4)) {

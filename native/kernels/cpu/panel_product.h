@@ -29,6 +29,17 @@ static inline void multiply_add(Vec (&acc)[ROWS][VECTORS], const float* a, int64
   }
 }
 
+/// The tail of panels `panel` and on and of rows `row` and on.
+static inline Tail tail_at(Tail tail, int64_t panel, int64_t row) {
+  if (tail.bias != nullptr) tail.bias += panel * kPanel;
+  if (tail.t != nullptr) {
+    tail.t += row * tail.ldt;
+    tail.u += panel * tail.rank * kPanel;
+    tail.used += 2 * panel;
+  }
+  return tail;
+}
+
 /// The part of a Tail that falls on one panel and the rows from one on.
 struct PanelTail {
   bool accumulate = false;
@@ -39,14 +50,15 @@ struct PanelTail {
   int64_t rank = 0;
 
   PanelTail() = default;
-  PanelTail(const Tail& tail, int64_t panel, int64_t row)
-      : accumulate(tail.accumulate), bias(tail.bias == nullptr ? nullptr : tail.bias + panel * kPanel) {
+  PanelTail(const Tail& whole, int64_t panel, int64_t row) {
+    const Tail tail = tail_at(whole, panel, row);
+    accumulate = tail.accumulate;
+    bias = tail.bias;
     if (tail.t == nullptr) return;
-    const int64_t from = tail.used[2 * panel];
-    t = tail.t + row * tail.ldt + from;
+    t = tail.t + tail.used[0];
     ldt = tail.ldt;
-    u = tail.u + (panel * tail.rank + from) * kPanel;
-    rank = tail.used[2 * panel + 1] - from;
+    u = tail.u + tail.used[0] * kPanel;
+    rank = tail.used[1] - tail.used[0];
   }
 };
 
@@ -74,36 +86,32 @@ static inline void finish(Vec (&acc)[ROWS][VECTORS], const PanelTail& tail, floa
   }
 }
 
-/// The tail of panels `panel` and on and of rows `row` and on.
-static inline Tail tail_at(Tail tail, int64_t panel, int64_t row) {
-  if (tail.bias != nullptr) tail.bias += panel * kPanel;
-  if (tail.t != nullptr) {
-    tail.t += row * tail.ldt;
-    tail.u += panel * tail.rank * kPanel;
-    tail.used += 2 * panel;
-  }
-  return tail;
-}
-
 /// Panels [first, last) of C [rows, n_size] = A [rows, k_size] B + tail, all rows; `packed` is panel 0.
 void product_range(const float* a, int64_t lda, const float* packed, int64_t k_size, int64_t n_size,
                    int64_t rows, int64_t first, int64_t last, const Tail& tail, float* c, int64_t ldc);
 
-/// The part of a product that one thread does: panels [first, last) and rows [begin, end). Columns are shared
-/// out before rows where every thread that works on a panel has to prepare it for itself.
+/// The part of a product that one thread does: panels [first, last) and rows [begin, end).
 struct Share {
-  Share(int64_t panels, int64_t rows) {
-    const int64_t threads = thread_count(), thread = thread_number();
-    const int64_t across = threads < panels ? threads : panels, down = threads / across;
-    const int64_t column = thread % across, row = thread / across;
-    if (row >= down) return;
-    first = panels * column / across;
-    last = panels * (column + 1) / across;
-    const int64_t share = padded((rows + down - 1) / down, kRows);
-    begin = row * share < rows ? row * share : rows;
-    end = begin + share < rows ? begin + share : rows;
-  }
   int64_t first = 0, last = 0, begin = 0, end = 0;
 };
+
+/// Rows are shared out where each thread gets several blocks of them, panels otherwise.
+static inline Share rows_or_panels(int64_t panels, int64_t rows) {
+  const int64_t threads = thread_count(), thread = thread_number();
+  if (rows >= 4 * kRows * threads) return {0, panels, rows * thread / threads, rows * (thread + 1) / threads};
+  return {panels * thread / threads, panels * (thread + 1) / threads, 0, rows};
+}
+
+/// Panels before rows, where every thread that works on a panel has to prepare it for itself.
+static inline Share panels_before_rows(int64_t panels, int64_t rows) {
+  const int64_t threads = thread_count(), thread = thread_number();
+  const int64_t across = threads < panels ? threads : panels, down = threads / across;
+  const int64_t column = thread % across, row = thread / across;
+  if (row >= down) return {};
+  const int64_t share = padded((rows + down - 1) / down, kRows);
+  const int64_t begin = row * share < rows ? row * share : rows;
+  return {panels * column / across, panels * (column + 1) / across, begin,
+          begin + share < rows ? begin + share : rows};
+}
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

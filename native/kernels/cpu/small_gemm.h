@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cpu/kernels_internal.h"
 #include "kernels/cpu/simd.h"
 
 namespace peft::cpu::PEFT_KERNEL_NS {
@@ -36,16 +37,6 @@ constexpr int kBlockRows = 10;  // with two vectors: 20 accumulators of 32 regis
 constexpr int kBlockRows = 5;  // 10 of 16
 #endif
 
-template <int ROWS, int VECS>
-static inline void product_rows(int64_t rows, Strided a, const float* b, int64_t b_row, float* c,
-                                int64_t c_row, int64_t k_size, bool accumulate) {
-  if (rows == ROWS) {
-    product_block<ROWS, VECS>(a, b, b_row, c, c_row, k_size, accumulate);
-  } else if constexpr (ROWS > 1) {
-    product_rows<ROWS - 1, VECS>(rows, a, b, b_row, c, c_row, k_size, accumulate);
-  }
-}
-
 /// Rows in as few blocks as there can be, all about as high: a low one would wait for its own sums.
 template <int VECS>
 static inline void product_columns(Strided a, const float* b, int64_t b_row, float* c, int64_t c_row,
@@ -53,8 +44,10 @@ static inline void product_columns(Strided a, const float* b, int64_t b_row, flo
   const int64_t blocks = (m_size + kBlockRows - 1) / kBlockRows;
   for (int64_t i = 0; i < blocks; i++) {
     const int64_t m = m_size * i / blocks, rows = m_size * (i + 1) / blocks - m;
-    product_rows<kBlockRows, VECS>(rows, {a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row,
-                                   k_size, accumulate);
+    with_rows<kBlockRows>(rows, [&]<int ROWS>() {
+      product_block<ROWS, VECS>({a.p + m * a.row, a.row, a.column}, b, b_row, c + m * c_row, c_row, k_size,
+                                accumulate);
+    });
   }
 }
 

@@ -172,7 +172,7 @@ void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int6
   const int64_t fit = kBufferFloats / (k * kPanel), group = fit > 1 ? fit : 1;
 #pragma omp parallel
   {
-    const Share share(panels, rows);
+    const Share share = panels_before_rows(panels, rows);
     if (share.begin < share.end) {
       const Scratch buffer(group * k * kPanel), tile(group * kPanel * kPanel);
       for (int64_t p = share.first; p < share.last; p += group) {

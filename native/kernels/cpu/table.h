@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/operands.h"
 #include "kernels/cpu/stored_weight.h"
 #include "kernels/dropout.h"
 
