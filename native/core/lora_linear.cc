@@ -1,6 +1,7 @@
 #include "core/lora_linear.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/mm.h>
 
 namespace peft {
 
@@ -85,9 +86,8 @@ void LoraLinear::backward_input(const Tensor& dy, const Tensor& projected, uint3
   if (!active_ || !dropout_.active()) return;
   for (size_t i = 0; i < slices_.size(); i++) {
     Tensor part = input_gradient_.take(dx.size(0), dx.size(1), dx.device());
-    part.zero_();
     const Factors& f = factors_[i];
-    part.addmm_(projected.narrow(1, f.rank_begin, f.rank), slices_[i].module->a);
+    at::mm_out(part, projected.narrow(1, f.rank_begin, f.rank), slices_[i].module->a);
     dropout_apply(part, slice_dropout(slices_[i], first_token), true, dx);
   }
 }

@@ -8,7 +8,7 @@
 
 #include "cuda/quant_linear.h"
 #include "weights/code_book.h"
-#include "weights/frozen_linear.h"
+#include "weights/stored_linear.h"
 
 namespace peft {
 namespace {
@@ -19,13 +19,12 @@ struct Outlier {
   at::Half value;
 };
 
-class FourBitLinear final : public FrozenLinear {
+class FourBitLinear final : public StoredLinear {
  public:
   FourBitLinear(const std::vector<BlockwiseWeight>& parts, const CpuKernels& kernels)
-      : kernels_(kernels),
+      : StoredLinear(static_cast<int64_t>(parts.size()) * parts.front().out, parts.front().in, kernels),
         parts_(static_cast<int64_t>(parts.size())),
         part_rows_(parts.front().out),
-        in_(parts.front().in),
         block_shift_(std::countr_zero(static_cast<uint64_t>(parts.front().block_size))),
         book_(four_bit_code_book(parts.front().format)) {
     const auto bytes = at::TensorOptions().dtype(at::kByte);
@@ -59,9 +58,6 @@ class FourBitLinear final : public FrozenLinear {
     place_outliers(parts, rows);
   }
 
-  int64_t in_features() const override { return in_; }
-  int64_t out_features() const override { return parts_ * part_rows_; }
-
   int64_t bytes() const override {
     int64_t total = static_cast<int64_t>(nested_offset_.size() * sizeof(float));
     for (const Tensor* t : {&codes_, &absmax_, &absmax_codes_, &nested_absmax_, &outlier_begin_,
@@ -69,22 +65,6 @@ class FourBitLinear final : public FrozenLinear {
       if (t->defined()) total += static_cast<int64_t>(t->nbytes());
     }
     return total;
-  }
-
-  Tensor dequantize() const override {
-    Tensor w = at::empty({out_features(), in_}, at::TensorOptions().dtype(at::kFloat));
-    kernels_.expand_stored(view(), w.mutable_data_ptr<float>());
-    return w;
-  }
-
-  void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
-    kernels_.product_stored(x.const_data_ptr<float>(), x.stride(0), view(), x.size(0), kernel_tail(tail),
-                            out.mutable_data_ptr<float>(), out.stride(0));
-  }
-
-  void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
-    kernels_.product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), view(), dy.size(0),
-                                       kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));
   }
 
  private:
@@ -120,7 +100,7 @@ class FourBitLinear final : public FrozenLinear {
     for (int64_t p = 0; p < rows / panel; p++) begin[p + 1] += begin[p];
   }
 
-  StoredWeight view() const {
+  StoredWeight view() const override {
     StoredWeight w{};
     w.format = StoredFormat::kFourBit;
     w.n = out_features();
@@ -147,8 +127,7 @@ class FourBitLinear final : public FrozenLinear {
     return w;
   }
 
-  const CpuKernels& kernels_;
-  int64_t parts_, part_rows_, in_;
+  int64_t parts_, part_rows_;
   int block_shift_;
   const CodeBook<16>& book_;
   int64_t part_blocks_ = 0, part_nested_ = 0;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cuda/quant_linear.h"
-#include "weights/frozen_linear.h"
+#include "weights/stored_linear.h"
 
 namespace peft {
 namespace {
@@ -54,8 +54,6 @@ class Int8Weight {
     scale_.narrow(0, 0, n_).copy_(weight.absmax / 127.0f);
   }
 
-  int64_t rows() const { return n_; }
-  int64_t columns() const { return k_; }
   int64_t bytes() const { return static_cast<int64_t>(codes_.nbytes() + scale_.nbytes()); }
 
   StoredWeight view() const {
@@ -65,12 +63,6 @@ class Int8Weight {
     w.k = k_;
     w.codes = codes_.const_data_ptr();
     w.scale = scale_.const_data_ptr<float>();
-    return w;
-  }
-
-  Tensor dequantize() const {
-    Tensor w = at::empty({n_, k_}, scale_.options());
-    kernels_.expand_stored(view(), w.mutable_data_ptr<float>());
     return w;
   }
 
@@ -113,22 +105,19 @@ class Int8Weight {
   Tensor scale_;  // fp32 [padded n]: absmax / 127
 };
 
-class Int8Linear final : public FrozenLinear {
+class Int8Linear final : public StoredLinear {
  public:
   Int8Linear(const RowInt8Weight& weight, double threshold, Int8Gradient gradient, const CpuKernels& kernels)
-      : kernels_(kernels),
+      : StoredLinear(weight.codes.size(0), weight.codes.size(1), kernels),
         weight_(weight, kernels),
         threshold_(static_cast<float>(threshold)),
         gradient_(gradient) {}
 
-  int64_t in_features() const override { return weight_.columns(); }
-  int64_t out_features() const override { return weight_.rows(); }
   int64_t bytes() const override { return weight_.bytes() + (columns_ ? columns_->bytes() : 0); }
   int64_t gradient_bytes() const override {
     if (gradient_ == Int8Gradient::kExact || columns_) return 0;
     return kernels_.stored_rows(in_features()) * (kernels_.int8_row_bytes(out_features()) + 4);
   }
-  Tensor dequantize() const override { return weight_.dequantize(); }
 
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
     const std::vector<int32_t> counts = weight_.product(x, threshold_, tail, out);
@@ -141,17 +130,14 @@ class Int8Linear final : public FrozenLinear {
   }
 
   void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
-    if (gradient_ == Int8Gradient::kExact) {
-      kernels_.product_stored_transposed(dy.const_data_ptr<float>(), dy.stride(0), weight_.view(), dy.size(0),
-                                         kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));
-      return;
-    }
+    if (gradient_ == Int8Gradient::kExact) return StoredLinear::backward_input(dy, tail, dx);
     if (!columns_) columns_.emplace(quantize_rows(dequantize().t().contiguous()), kernels_);
     columns_->product(dy, 0, tail, dx);
   }
 
  private:
-  const CpuKernels& kernels_;
+  StoredWeight view() const override { return weight_.view(); }
+
   Int8Weight weight_;
   float threshold_;
   Int8Gradient gradient_;
