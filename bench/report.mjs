@@ -1,4 +1,5 @@
 import { basename, relative, resolve } from "node:path";
+import { settingText } from "./search.mjs";
 import { count, figure, markdownTable, mebibytes, spread } from "./table.mjs";
 
 /** Everything that was measured, as Markdown. */
@@ -51,10 +52,10 @@ function training({ rows, model, bestPython, search }, options, name) {
 }
 
 function searched({ tried }) {
-  const body = tried.map(({ name, flags, env, pairsPerSecond }) => [
-    name,
-    [...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...flags].join(" "),
-    pairsPerSecond === undefined ? "failed" : figure(pairsPerSecond),
+  const body = tried.map((setting) => [
+    setting.name,
+    settingText(setting),
+    setting.pairsPerSecond === undefined ? "failed" : figure(setting.pairsPerSecond),
   ]);
   const said =
     "What was tried for the best Python, each on top of the best before it; bfloat16 is not float32 and never chosen:";

@@ -50,6 +50,11 @@ function stages() {
   ];
 }
 
+/** How a setting is told: its environment, then its flags; empty for the program as it is. */
+export function settingText({ flags, env = {} }) {
+  return [...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...flags].join(" ");
+}
+
 /**
  * @param rate Measures one setting: (flags, env, timeoutSeconds) => pairs a second.
  * @returns {Promise<{ best: any, tried: any[] }>} One that fails is listed with its error.

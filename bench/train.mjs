@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { trainingFiles } from "./data.mjs";
 import { eventNamed, runProgram } from "./process.mjs";
-import { bestSetting, SHORT_WAITS } from "./search.mjs";
+import { bestSetting, SHORT_WAITS, settingText } from "./search.mjs";
 import { pairedRatio, summary } from "./statistics.mjs";
 
 export const ARTICLE = "the article's script";
@@ -54,9 +54,9 @@ export async function benchTraining({ root, python, options, folder, model, mode
       say(`train, round ${round}: ${row.name}: ${run.pairsPerSecond.toFixed(2)} pairs/s`);
     }
   }
-  const bySettings = ({ name, flags, env = {} }) => {
-    const settings = [...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...flags].join(" ");
-    return settings === "" ? name : `${name} (\`${settings}\`)`;
+  const bySettings = (row) => {
+    const settings = settingText(row);
+    return settings === "" ? row.name : `${row.name} (\`${settings}\`)`;
   };
   const { results, best } = compared(rows);
   return {

@@ -130,11 +130,6 @@ function unknownArguments(
   const near = nearest(flag, flags);
   const quantizing = flags.includes("int8") ? QUANTIZE_HINTS[flag] : undefined;
   return new PeftTrainError("USAGE", `unknown flag ${flag.length === 1 ? "-" : "--"}${flag}`, {
-    hint:
-      quantizing !== undefined
-        ? quantizing
-        : near === undefined
-          ? "Add --help to see what there is."
-          : `Did you mean --${near}?`,
+    hint: quantizing ?? (near === undefined ? "Add --help to see what there is." : `Did you mean --${near}?`),
   });
 }
