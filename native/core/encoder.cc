@@ -1,5 +1,7 @@
 #include "core/encoder.h"
 
+#include <algorithm>
+
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 
@@ -51,7 +53,8 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
   }
   for (int64_t i = 0; i < shape_.num_layers; i++) {
     const bool kept = keep && i >= lowest_adapted_;
-    kept_[i] = buffers_[kept && !recompute_ ? i : 0].take(tokens, shape_, device_);
+    kept_[i] =
+        buffers_[kept && !recompute_ ? i : 0].take(tokens, shape_, layers_[i].keeps_context(), device_);
     kept_[i].input = x;
     Tensor out = (kept ? outputs_[i] : between_[(i + 1) % 2]).take(tokens, d, device_);
     layers_[i].forward(micro, dropout_, kept_[i], scratch_, out);
@@ -86,7 +89,7 @@ void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
 
 int64_t Encoder::buffer_bytes() const {
   const LayerScratch& s = scratch_;
-  int64_t total = s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() +
+  int64_t total = s.context.bytes() + s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() +
                   s.gradient_masked.bytes() + s.gradient_intermediate.bytes() + s.gradient_context.bytes() +
                   s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes() +
                   recomputed_.bytes();
@@ -99,9 +102,10 @@ int64_t Encoder::planned_activations(int64_t tokens, bool training) const {
   const int64_t d = shape_.hidden_size, f = shape_.intermediate_size;
   const int64_t kept = training ? shape_.num_layers - lowest_adapted_ : 0;
   // As LayerBuffers::take, LayerScratch and the buffers of Encoder.
-  const int64_t layer = 3 * d + d + shape_.num_heads + d + 2 + f + d + 2;
+  const bool context = std::ranges::any_of(layers_, &EncoderLayer::keeps_context);
+  const int64_t layer = 3 * d + (context ? d : 0) + shape_.num_heads + d + 2 + f + d + 2;
   const bool shared = recompute_ || kept < shape_.num_layers || kept == 0;
-  const int64_t forward = 2 * d + d + f + (shared ? layer : 0);
+  const int64_t forward = 2 * d + d + d + f + (shared ? layer : 0);
   const int64_t backward = training ? d + d + f + d + 3 * d + d + (recompute_ ? d : 0) : 0;
   return 4 * tokens * (forward + backward + kept * (d + (recompute_ ? 0 : layer)));
 }

@@ -14,11 +14,12 @@ Tensor projected(LoraLinear& linear, const Tensor& dy) {
 
 }  // namespace
 
-LayerActivations LayerBuffers::take(int64_t tokens, const ModelShape& shape, at::Device device) {
+LayerActivations LayerBuffers::take(int64_t tokens, const ModelShape& shape, bool context,
+                                    at::Device device) {
   const int64_t d = shape.hidden_size;
   return {{},
           qkv_.take(tokens, 3 * d, device),
-          context_.take(tokens, d, device),
+          context ? context_.take(tokens, d, device) : Tensor(),
           lse_.take(tokens, shape.num_heads, device),
           attention_sum_.take(tokens, d, device),
           take_moments(attention_moments_, tokens, device),
@@ -100,9 +101,10 @@ void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, 
   const uint32_t t0 = micro.first_token;
 
   qkv_.forward(kept.input, t0, kept.qkv);
+  Tensor context = kept.context.defined() ? kept.context : scratch.context.take(tokens, d, device);
   attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0),
-            kept.context, kept.lse);
-  attention_output_.forward(kept.context, t0, kept.attention_sum);
+            context, kept.lse);
+  attention_output_.forward(context, t0, kept.attention_sum);
   Tensor normed = scratch.attention_normed.take(tokens, d, device);
   residual_layer_norm(kept.attention_sum, weights_.attention_output_bias, kept.input, weights_.attention_norm,
                       dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed,
@@ -163,7 +165,7 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   attention_output_.backward_input(into_attention, attention_projected, t0, false, dcontext);
 
   Tensor dqkv = scratch.gradient_qkv.take(tokens, 3 * d, device);
-  attention_backward(dcontext, kept.qkv, kept.context, kept.lse, micro.layout, shape_.num_heads,
+  attention_backward(dcontext, kept.qkv, kept.lse, micro.layout, shape_.num_heads,
                      dropout.attention(site(DropoutSite::kAttention), t0), dqkv);
   const Tensor qkv_projected = projected(qkv_, dqkv);
   if (qkv_.adapted()) qkv_.backward_parameters(kept.input, dqkv, qkv_projected, t0);

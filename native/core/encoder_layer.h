@@ -44,11 +44,12 @@ inline uint32_t dropout_site(int64_t layer, DropoutSite site) {
          static_cast<uint32_t>(site);
 }
 
-/// What the forward pass of one layer keeps for its backward pass: eleven rows of hidden size a token.
+/// What the forward pass of one layer keeps for its backward pass: ten rows of hidden size a token.
 struct LayerActivations {
   Tensor input;          // [T, d]
   Tensor qkv;            // [T, 3d]
-  Tensor context, lse;   // [T, d], [T, heads]
+  Tensor context;        // [T, d], where the matrix that reads it has an adapter
+  Tensor lse;            // [T, heads]
   Tensor attention_sum;  // [T, d], before its LayerNorm
   RowMoments attention_moments;
   Tensor intermediate;  // [T, f], before GELU
@@ -59,7 +60,7 @@ struct LayerActivations {
 /// The memory behind LayerActivations.
 class LayerBuffers {
  public:
-  LayerActivations take(int64_t tokens, const ModelShape& shape, at::Device device);
+  LayerActivations take(int64_t tokens, const ModelShape& shape, bool context, at::Device device);
   int64_t bytes() const;
 
  private:
@@ -69,8 +70,8 @@ class LayerBuffers {
 
 /// Buffers that live within one layer's pass only; shared by all layers.
 struct LayerScratch {
-  Buffer attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate, gradient_context,
-      gradient_qkv;
+  Buffer context, attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate,
+      gradient_context, gradient_qkv;
 };
 
 /// One post-norm BERT layer with LoRA on any of its matrices: an explicit forward and backward.
@@ -80,6 +81,7 @@ class EncoderLayer {
 
   void attach(Adapter* adapter);
   bool adapted() const;
+  bool keeps_context() const { return attention_output_.adapted(); }
   int64_t gradient_bytes() const;
   void prepare(bool use_adapter, uint64_t adapter_version, const Dropout& adapter_dropout);
 

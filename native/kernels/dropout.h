@@ -9,7 +9,8 @@ namespace peft {
 ///
 /// Column j of row `token` is word (j / 16) % 4 of Philox4x32-10 with counter
 /// {j / 64 * 16 + j % 16, token, step, site} and key {seed low, seed high}: 16 lanes of one draw fill 64
-/// columns.
+/// columns. The probabilities of attention, where texts are short and queries are lanes, have a layout of
+/// their own: key j of query `token` is word j % 4 with counter {token, j / 4, step, site}.
 struct Dropout {
   float rate = 0;
   uint64_t seed = 0;

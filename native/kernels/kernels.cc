@@ -99,12 +99,11 @@ void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, con
   cpu_kernels().attention(in(qkv), packed(layout), context.size(1), heads, dropout, io(context), io(lse));
 }
 
-void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context, const Tensor& lse,
+void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& lse,
                         const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& dqkv) {
-  if (!on_cpu(qkv))
-    return reference::attention_backward(dcontext, qkv, context, lse, layout, heads, dropout, dqkv);
-  cpu_kernels().attention_backward(in(dcontext), in(qkv), in(context), in(lse), packed(layout),
-                                   context.size(1), heads, dropout, io(dqkv));
+  if (!on_cpu(qkv)) return reference::attention_backward(dcontext, qkv, lse, layout, heads, dropout, dqkv);
+  cpu_kernels().attention_backward(in(dcontext), in(qkv), in(lse), packed(layout), dcontext.size(1), heads,
+                                   dropout, io(dqkv));
 }
 
 void mean_pool(const Tensor& x, const PackedLayout& layout, Tensor& out) {

@@ -56,9 +56,8 @@ struct RowMoments {
   void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, const Dropout& dropout,       \
                  Tensor& context, Tensor& lse);                                                              \
   /* dqkv [T, 3d] from dcontext [T, d] */                                                                    \
-  void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context,                  \
-                          const Tensor& lse, const PackedLayout& layout, int64_t heads,                      \
-                          const Dropout& dropout, Tensor& dqkv);                                             \
+  void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& lse,                      \
+                          const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& dqkv);  \
   /* out [texts, d] = mean of the rows of each text */                                                       \
   void mean_pool(const Tensor& x, const PackedLayout& layout, Tensor& out);                                  \
   /* dx [T, d] = dout of the text / its length */                                                            \
@@ -70,6 +69,8 @@ namespace reference {
 PEFT_KERNEL_DECLARATIONS
 /// The keep factors, 0 or 1 / (1 - rate), as [tokens, columns] on `device`.
 Tensor dropout_mask(const Dropout& dropout, int64_t tokens, int64_t columns, at::Device device);
+/// Those of one head's probabilities, as [queries, keys]; `dropout` is that of the head.
+Tensor attention_dropout_mask(const Dropout& dropout, int64_t queries, int64_t keys, at::Device device);
 }  // namespace reference
 
 #undef PEFT_KERNEL_DECLARATIONS

@@ -24,6 +24,10 @@ Tensor masked(const Tensor& x, const Dropout& dropout) {
   return dropout.active() ? x * dropout_mask(dropout, x.size(0), x.size(1), x.device()) : x;
 }
 
+Tensor masked_probabilities(const Tensor& p, const Dropout& dropout) {
+  return dropout.active() ? p * attention_dropout_mask(dropout, p.size(0), p.size(1), p.device()) : p;
+}
+
 /// High and low words of a 32-bit times 32-bit product. ATen has no unsigned 64-bit multiply on every device,
 /// so the product is put together from 16-bit halves.
 std::pair<Tensor, Tensor> widening_multiply(const Tensor& a, int64_t b) {
@@ -45,6 +49,34 @@ HeadView head_view(const Tensor& qkv, int64_t begin, int64_t end, int64_t head, 
   return {part(0), part(1), part(2)};
 }
 
+/// The keep factors of words drawn with counters {x0, x1, step, site}, word `word` of the four; the three are
+/// int64 and broadcast.
+Tensor keep_factors(const Dropout& dropout, const Tensor& counter0, const Tensor& counter1,
+                    const Tensor& word) {
+  const Tensor zero = at::zeros_like(counter0 + counter1);
+  Tensor x0 = zero + counter0, x1 = zero + counter1, x2 = zero + static_cast<int64_t>(dropout.step),
+         x3 = zero + static_cast<int64_t>(dropout.site);
+  int64_t key0 = static_cast<int64_t>(dropout.seed & kWordMask),
+          key1 = static_cast<int64_t>(dropout.seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    const auto [high0, low0] = widening_multiply(x0, 0xD2511F53);
+    const auto [high1, low1] = widening_multiply(x2, 0xCD9E8D57);
+    x0 = high1 ^ x1 ^ key0;
+    x1 = low1;
+    x2 = high0 ^ x3 ^ key1;
+    x3 = low0;
+    key0 = (key0 + 0x9E3779B9) & kWordMask;
+    key1 = (key1 + 0xBB67AE85) & kWordMask;
+  }
+  const Tensor drawn = at::where(word == 0, x0, at::where(word == 1, x1, at::where(word == 2, x2, x3)));
+  return (drawn >= static_cast<int64_t>(dropout.threshold())).to(at::kFloat) * dropout.scale();
+}
+
+/// The number of each row within the whole batch, int64 [rows, 1].
+Tensor row_tokens(const Dropout& dropout, int64_t rows, const at::TensorOptions& options) {
+  return ((at::arange(rows, options) + static_cast<int64_t>(dropout.first_token)) & kWordMask).unsqueeze(1);
+}
+
 Dropout rows_from(Dropout dropout, int64_t first_row) {
   dropout.first_token += static_cast<uint32_t>(first_row);
   return dropout;
@@ -63,27 +95,16 @@ void for_each_head(const PackedLayout& layout, int64_t heads, F f) {
 Tensor dropout_mask(const Dropout& dropout, int64_t tokens, int64_t columns, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   const Tensor column = at::arange(columns, options).unsqueeze(0);
-  const Tensor token =
-      ((at::arange(tokens, options) + static_cast<int64_t>(dropout.first_token)) & kWordMask).unsqueeze(1);
-  Tensor x0 = (at::floor_divide(column, 64) * 16 + at::remainder(column, 16)).expand({tokens, columns});
-  Tensor x1 = token.expand({tokens, columns});
-  Tensor x2 = at::full({tokens, columns}, static_cast<int64_t>(dropout.step), options);
-  Tensor x3 = at::full({tokens, columns}, static_cast<int64_t>(dropout.site), options);
-  int64_t key0 = static_cast<int64_t>(dropout.seed & kWordMask),
-          key1 = static_cast<int64_t>(dropout.seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    const auto [high0, low0] = widening_multiply(x0, 0xD2511F53);
-    const auto [high1, low1] = widening_multiply(x2, 0xCD9E8D57);
-    x0 = high1 ^ x1 ^ key0;
-    x1 = low1;
-    x2 = high0 ^ x3 ^ key1;
-    x3 = low0;
-    key0 = (key0 + 0x9E3779B9) & kWordMask;
-    key1 = (key1 + 0xBB67AE85) & kWordMask;
-  }
-  const Tensor word = at::remainder(at::floor_divide(column, 16), 4);
-  const Tensor drawn = at::where(word == 0, x0, at::where(word == 1, x1, at::where(word == 2, x2, x3)));
-  return (drawn >= static_cast<int64_t>(dropout.threshold())).to(at::kFloat) * dropout.scale();
+  const Tensor lane = at::floor_divide(column, 64) * 16 + at::remainder(column, 16);
+  return keep_factors(dropout, lane, row_tokens(dropout, tokens, options),
+                      at::remainder(at::floor_divide(column, 16), 4));
+}
+
+Tensor attention_dropout_mask(const Dropout& dropout, int64_t queries, int64_t keys, at::Device device) {
+  const auto options = at::TensorOptions().dtype(at::kLong).device(device);
+  const Tensor key = at::arange(keys, options).unsqueeze(0);
+  return keep_factors(dropout, row_tokens(dropout, queries, options), at::floor_divide(key, 4),
+                      at::remainder(key, 4));
 }
 
 void embed(const Tensor& ids, const PackedLayout& layout, const Tensor& word, const Tensor& position,
@@ -134,16 +155,17 @@ void attention(const Tensor& qkv, const PackedLayout& layout, int64_t heads, con
   for_each_head(layout, heads, [&](int64_t begin, int64_t end, int64_t h) {
     const HeadView view = head_view(qkv, begin, end, h, size);
     const Tensor scores = at::matmul(view.q, view.k.t()) / std::sqrt(static_cast<double>(size));
-    const Tensor probabilities = masked(at::softmax(scores, 1), rows_from(dropout.at_head(h), begin));
+    const Tensor probabilities =
+        masked_probabilities(at::softmax(scores, 1), rows_from(dropout.at_head(h), begin));
     context.index({Slice(begin, end), Slice(h * size, (h + 1) * size)})
         .copy_(at::matmul(probabilities, view.v));
     lse.index({Slice(begin, end), h}).copy_(at::logsumexp(scores, {1}));
   });
 }
 
-void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& context, const Tensor& lse,
+void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor& lse,
                         const PackedLayout& layout, int64_t heads, const Dropout& dropout, Tensor& dqkv) {
-  const int64_t d = context.size(1), size = d / heads;
+  const int64_t size = dcontext.size(1) / heads;
   const double scale = 1.0 / std::sqrt(static_cast<double>(size));
   for_each_head(layout, heads, [&](int64_t begin, int64_t end, int64_t h) {
     const HeadView view = head_view(qkv, begin, end, h, size);
@@ -152,13 +174,12 @@ void attention_backward(const Tensor& dcontext, const Tensor& qkv, const Tensor&
     const Tensor p =
         at::exp(at::matmul(view.q, view.k.t()) * scale - lse.index({Slice(begin, end), h}).unsqueeze(1));
     const Dropout rows = rows_from(dropout.at_head(h), begin);
-    const Tensor dp = masked(at::matmul(dout, view.v.t()), rows);
-    const Tensor delta = (dout * context.index({Slice(begin, end), columns})).sum(1, true);
-    const Tensor ds = p * (dp - delta) * scale;
+    const Tensor dp = masked_probabilities(at::matmul(dout, view.v.t()), rows);
+    const Tensor ds = p * (dp - (p * dp).sum(1, true)) * scale;
     HeadView grad = head_view(dqkv, begin, end, h, size);
     grad.q.copy_(at::matmul(ds, view.k));
     grad.k.copy_(at::matmul(ds.t(), view.q));
-    grad.v.copy_(at::matmul(masked(p, rows).t(), dout));
+    grad.v.copy_(at::matmul(masked_probabilities(p, rows).t(), dout));
   });
 }
 

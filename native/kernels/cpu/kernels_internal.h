@@ -57,8 +57,8 @@ void gelu_backward(float* dout, const float* u, int64_t tokens, int64_t d, float
 void dropout(const float* x, int64_t tokens, int64_t d, const Dropout& dropout, bool accumulate, float* out);
 void attention(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout,
                float* context, float* lse);
-void attention_backward(const float* dcontext, const float* qkv, const float* context, const float* lse,
-                        Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
+void attention_backward(const float* dcontext, const float* qkv, const float* lse, Packed packed, int64_t d,
+                        int64_t heads, const Dropout& dropout, float* dqkv);
 void mean_pool(const float* x, Packed packed, int64_t d, float* out);
 void mean_pool_backward(const float* dout, Packed packed, int64_t d, float* dx);
 int64_t packed_floats(int64_t k_size, int64_t n_size);

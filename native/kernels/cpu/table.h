@@ -45,8 +45,8 @@ struct CpuKernels {
   /// heads].
   void (*attention)(const float* qkv, Packed packed, int64_t d, int64_t heads, const Dropout& dropout,
                     float* context, float* lse);
-  void (*attention_backward)(const float* dcontext, const float* qkv, const float* context, const float* lse,
-                             Packed packed, int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
+  void (*attention_backward)(const float* dcontext, const float* qkv, const float* lse, Packed packed,
+                             int64_t d, int64_t heads, const Dropout& dropout, float* dqkv);
   /// out[s] = mean of the rows of sequence s.
   void (*mean_pool)(const float* x, Packed packed, int64_t d, float* out);
   /// dx[t] = dout[s] / length of s, for every row t of sequence s.

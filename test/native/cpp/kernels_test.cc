@@ -77,6 +77,18 @@ PEFT_TEST(dropout_masks_are_the_same_everywhere) {
   }
 }
 
+PEFT_TEST(attention_dropout_masks_are_as_documented) {
+  const Dropout dropout = some_dropout(0.3f).at_head(2);
+  const at::Tensor mask = reference::attention_dropout_mask(dropout, 5, 13, at::kCPU);
+  for (uint32_t t = 0; t < 5; t++) {
+    for (uint32_t j = 0; j < 13; j++) {
+      const auto words = philox({1000 + t, j / 4, 7, 19 | 3 << 16}, {0x89ABCDEF, 0x1234567});
+      const float keep = words[j % 4] < dropout.threshold() ? 0.0f : dropout.scale();
+      check(mask[t][j].item<float>() == keep, "attention mask against the scalar generator");
+    }
+  }
+}
+
 PEFT_TEST(dropout_keeps_the_promised_share) {
   for (const float rate : {0.05f, 0.1f, 0.5f, 0.9f}) {
     const at::Tensor mask = reference::dropout_mask({rate, 42, 3, 5, 0}, 1000, 384, at::kCPU);
@@ -181,7 +193,7 @@ PEFT_TEST(attention_matches_reference_both_ways) {
       at::Tensor context = at::empty({tokens, d}), lse = at::empty({tokens, shape.heads}),
                  dqkv = at::empty({tokens, 3 * d});
       reference::attention(qkv, layout, shape.heads, dropout, context, lse);
-      reference::attention_backward(g, qkv, context, lse, layout, shape.heads, dropout, dqkv);
+      reference::attention_backward(g, qkv, lse, layout, shape.heads, dropout, dqkv);
       for_each_set([&](const CpuKernels& k, const std::string& name) {
         const std::string what =
             name + ", heads of " + std::to_string(shape.size) + ", dropout " + std::to_string(rate);
@@ -190,8 +202,7 @@ PEFT_TEST(attention_matches_reference_both_ways) {
         k.attention(in(qkv), packed(layout), d, shape.heads, dropout, io(context1), io(lse1));
         check_close(context1, context, 1e-6, 2e-6, "attention " + what);
         check_close(lse1, lse, 1e-6, 2e-6, "lse " + what);
-        k.attention_backward(in(g), in(qkv), in(context), in(lse), packed(layout), d, shape.heads, dropout,
-                             io(dqkv1));
+        k.attention_backward(in(g), in(qkv), in(lse), packed(layout), d, shape.heads, dropout, io(dqkv1));
         check_close(dqkv1, dqkv, 1e-6, 5e-6, "attention backward " + what);
       });
     }

@@ -52,11 +52,13 @@ class Oracle {
                           shape_.layer_norm_eps);
   }
 
+  Dropout of(double rate, uint32_t site) const {
+    return {static_cast<float>(rate), pass_.seed, pass_.step, site, static_cast<uint32_t>(first_)};
+  }
+
   Tensor drop(const Tensor& x, double rate, uint32_t site) const {
     if (!training_ || rate == 0) return x;
-    const Dropout dropout = {static_cast<float>(rate), pass_.seed, pass_.step, site,
-                             static_cast<uint32_t>(first_)};
-    return x * reference::dropout_mask(dropout, x.size(0), x.size(1), at::kCPU);
+    return x * reference::dropout_mask(of(rate, site), x.size(0), x.size(1), at::kCPU);
   }
 
   Tensor linear(const Tensor& x, const std::string& module, uint32_t lora_site) const {
@@ -82,9 +84,11 @@ class Oracle {
     for (int64_t h = 0; h < shape_.num_heads; h++) {
       const auto head = [&](const Tensor& t) { return t.slice(1, h * size, (h + 1) * size); };
       const Tensor scores = head(q).matmul(head(k).t()) / std::sqrt(static_cast<double>(size));
-      const uint32_t attention_site = site(DropoutSite::kAttention) | static_cast<uint32_t>(h + 1) << 16;
-      contexts.push_back(
-          drop(at::softmax(scores, 1), shape_.attention_dropout, attention_site).matmul(head(v)));
+      const Dropout dropout = of(shape_.attention_dropout, site(DropoutSite::kAttention)).at_head(h);
+      Tensor p = at::softmax(scores, 1);
+      if (training_ && dropout.active())
+        p = p * reference::attention_dropout_mask(dropout, p.size(0), p.size(1), at::kCPU);
+      contexts.push_back(p.matmul(head(v)));
     }
     const Tensor attended =
         linear(at::cat(contexts, 1), at + "attention.output.dense", site(DropoutSite::kLoraAttentionOutput));
