@@ -1,9 +1,9 @@
 #include "core/encoder.h"
 
-#include <algorithm>
-
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+
+#include <algorithm>
 
 namespace peft {
 
