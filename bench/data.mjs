@@ -5,7 +5,7 @@ import { epochOrder } from "../dist/data/batch.js";
 
 const COLUMNS = ["question1", "question2", "is_duplicate"];
 
-/** The first `count` rows of a CSV file of pairs. */
+/** The first `count` rows of a CSV file of pairs; all of them for 0. */
 export function readPairs(file, count) {
   const options = { header: true, skipEmptyLines: true, preview: count };
   const { data: rows } = Papa.parse(readFileSync(file, "utf8"), options);

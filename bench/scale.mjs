@@ -1,8 +1,9 @@
-import { createWriteStream, readFileSync, rmSync } from "node:fs";
+import { createWriteStream, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { writePairs } from "./data.mjs";
+import { generatedText, wholeWords } from "./generated.mjs";
 import { eventNamed, runProgram } from "./process.mjs";
 import { steadyRate } from "./train.mjs";
 
@@ -42,7 +43,7 @@ async function reading(count, { root, options, folder, model, words }) {
 function* generatedRows(count, words) {
   yield "question1,question2,is_duplicate\n";
   for (let i = 0; i < count; i++)
-    yield `${text(words, 2 * i, QUESTION_WORDS)},${text(words, 2 * i + 1, QUESTION_WORDS)},${i % 2}\n`;
+    yield `${generatedText(words, 2 * i, QUESTION_WORDS)},${generatedText(words, 2 * i + 1, QUESTION_WORDS)},${i % 2}\n`;
 }
 
 async function training(length, { root, options, folder, model, words }) {
@@ -50,8 +51,8 @@ async function training(length, { root, options, folder, model, words }) {
   const steps = WARM + options.rounds;
   const file = join(folder, "generated.csv");
   const rows = Array.from({ length: batch * steps }, (_, i) => ({
-    question1: text(words, 2 * i, length - 2),
-    question2: text(words, 2 * i + 1, length - 2),
+    question1: generatedText(words, 2 * i, length - 2),
+    question2: generatedText(words, 2 * i + 1, length - 2),
     is_duplicate: i % 2,
   }));
   writePairs(file, rows);
@@ -71,17 +72,4 @@ async function training(length, { root, options, folder, model, words }) {
   rmSync(out, { recursive: true, force: true });
   const secondsAPair = 1 / steadyRate(run.events, WARM);
   return { length, batch, microsecondsAToken: (secondsAPair * 1e6) / (2 * length), peakBytes: run.peakBytes };
-}
-
-/** Words of the vocabulary, so that a word is a token. */
-function wholeWords(model) {
-  const { vocab } = JSON.parse(readFileSync(join(model, "tokenizer.json"), "utf8")).model;
-  const words = Object.keys(vocab).filter((word) => /^[a-z]{3,}$/.test(word));
-  if (words.length === 0) throw new Error(`${model}/tokenizer.json has no whole words`);
-  return words;
-}
-
-/** Words that differ from text to text without chance; 7919 is a prime. */
-function text(words, seed, count) {
-  return Array.from({ length: count }, (_, i) => words[(seed * 31 + i * 7919) % words.length]).join(" ");
 }

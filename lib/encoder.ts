@@ -1,7 +1,7 @@
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
 import { loadPairs, type PairColumns } from "./data/pairs.js";
 import type { Tokenizer } from "./data/tokenizer.js";
-import { embedTexts, MICRO_BATCH_TOKENS } from "./embed.js";
+import { embedTexts, encodingMicroBatch } from "./embed.js";
 import { PeftTrainError } from "./errors.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { chooseStorage, type StorageRequest } from "./model/storage.js";
@@ -155,7 +155,7 @@ export class Encoder implements AsyncDisposable {
 
   /** Bytes that encoding takes at its peak, beside libtorch itself. Waits for running calls. */
   memory(): Promise<MemoryPlan> {
-    return this.exclusive(async () => this.native.memory(MICRO_BATCH_TOKENS, false));
+    return this.exclusive(async () => this.native.memory(encodingMicroBatch(this.native), false));
   }
 
   /** One vector of `dimension` float32 a text, in the order of the texts. */

@@ -61,7 +61,7 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
     x = out;
   }
   if (pooling_ == Pooling::kCls) {
-    return x.index_select(0, micro.layout.offsets.narrow(0, 0, micro.texts).to(device_));
+    return x.index_select(0, micro.layout.device_offsets.narrow(0, 0, micro.texts));
   }
   Tensor pooled = at::empty({micro.texts, d}, x.options());
   mean_pool(x, micro.layout, pooled);
@@ -72,7 +72,7 @@ void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
   if (lowest_adapted_ == shape_.num_layers) return;
   Tensor gradient = gradient_.take(micro.layout.tokens, shape_.hidden_size, device_);
   if (pooling_ == Pooling::kCls) {
-    gradient.zero_().index_copy_(0, micro.layout.offsets.narrow(0, 0, micro.texts).to(device_, at::kLong),
+    gradient.zero_().index_copy_(0, micro.layout.device_offsets.narrow(0, 0, micro.texts).to(at::kLong),
                                  dpooled);
   } else {
     mean_pool_backward(dpooled, micro.layout, gradient);

@@ -2,21 +2,12 @@
 
 #include <ATen/ops/empty.h>
 
-#include <cstring>
+#include <algorithm>
 #include <string>
 
 #include "error.h"
 
 namespace peft {
-namespace {
-
-Tensor int_tensor(const int32_t* values, int64_t count) {
-  Tensor t = at::empty({count}, at::TensorOptions().dtype(at::kInt));
-  if (count > 0) std::memcpy(t.mutable_data_ptr(), values, static_cast<size_t>(count) * sizeof(int32_t));
-  return t;
-}
-
-}  // namespace
 
 void check_batch(const TokenBatch& batch, const ModelShape& shape) {
   const auto fail = [](const std::string& what) { throw EngineError("USAGE", "Bad token batch: " + what); };
@@ -58,15 +49,29 @@ std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, in
 MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device) {
   const int32_t begin = batch.offsets[first_text];
   const int64_t tokens = batch.offsets[first_text + texts] - begin;
-  std::vector<int32_t> offsets(texts + 1), positions(tokens);
+  // All in one piece, so that a GPU is sent one; from pinned memory, so that nobody waits for it.
+  const Tensor host = at::empty({3 * tokens + texts + 1},
+                                at::TensorOptions().dtype(at::kInt).pinned_memory(device.is_cuda()));
+  int32_t* const ids = static_cast<int32_t*>(host.mutable_data_ptr());
+  int32_t *const positions = ids + tokens, *const text_of = positions + tokens,
+                 *const offsets = text_of + tokens;
+  std::copy_n(batch.ids.data() + begin, tokens, ids);
   for (int64_t i = 0; i <= texts; i++) offsets[i] = batch.offsets[first_text + i] - begin;
   for (int64_t i = 0; i < texts; i++) {
-    for (int32_t t = offsets[i]; t < offsets[i + 1]; t++) positions[t] = t - offsets[i];
+    for (int32_t t = offsets[i]; t < offsets[i + 1]; t++) {
+      positions[t] = t - offsets[i];
+      text_of[t] = static_cast<int32_t>(i);
+    }
   }
+  const Tensor there = host.to(device, at::kInt, true);
   MicroBatch micro;
-  micro.ids = int_tensor(batch.ids.data() + begin, tokens).to(device);
-  micro.layout = {int_tensor(offsets.data(), texts + 1), int_tensor(positions.data(), tokens).to(device),
-                  texts, tokens};
+  micro.ids = there.narrow(0, 0, tokens);
+  micro.layout = {.offsets = host.narrow(0, 3 * tokens, texts + 1),
+                  .positions = there.narrow(0, tokens, tokens),
+                  .sequences = texts,
+                  .tokens = tokens,
+                  .texts = there.narrow(0, 2 * tokens, tokens),
+                  .device_offsets = there.narrow(0, 3 * tokens, texts + 1)};
   micro.first_token = static_cast<uint32_t>(begin);
   micro.first_text = first_text;
   micro.texts = texts;

@@ -10,7 +10,7 @@ endfunction()
 
 file(GLOB PROGRAMS RELATIVE ${FOLDER} ${FOLDER}/*.cu)
 peft_literals(PROGRAM_TEXT ${PROGRAMS})
-peft_literals(HEADER_TEXT kernel_args.h device.h four_bit.h)
+peft_literals(HEADER_TEXT kernel_args.h device.h four_bit.h philox.h attention_tile.h)
 file(WRITE ${OUT} "#include \"cuda/kernel_source.h\"
 
 namespace peft::cuda {

@@ -15,6 +15,10 @@ struct Bfloat16 {
 
 /// Threads of a block, in every kernel.
 constexpr int kThreads = 256;
+/// Rows of a block where each warp takes one.
+constexpr int kWarpRows = kThreads / 32;
+/// The widest attention head that there is a kernel for.
+constexpr int kMaxHeadSize = 128;
 /// Weights that one thread of `dequantize` writes, and one lane of `four_bit_linear` holds.
 constexpr int kGroup = 8;
 /// Rows of W and columns of x that a block of `four_bit_linear` has in hand at a time.
@@ -99,6 +103,145 @@ struct DequantizeInt8Args {
   const float* absmax;  // [rows]
   void* out;
   int rows, columns;
+};
+
+/// Which texts the tokens of a packed batch are of.
+struct PackedView {
+  const int* texts;    // [tokens]
+  const int* offsets;  // [texts + 1]
+  int tokens;
+};
+
+/// kernels/dropout.h as a kernel takes it; a threshold of 0 and a scale of 1 where dropout is off.
+struct DropoutView {
+  unsigned threshold;
+  float scale;
+  unsigned key0, key1, step, site, first_token;
+};
+
+/// A number for each token and head.
+struct HeadNumbers {
+  float* data;
+  long long token_stride, head_stride;
+};
+
+/// context [tokens, d] = softmax(scale q k') v in each text and head; d = heads * size.
+struct AttentionArgs {
+  const void* qkv;  // [tokens, 3 d]
+  void* context;
+  HeadNumbers lse;
+  PackedView packed;
+  DropoutView dropout;
+  float scale;
+  int heads, size;
+};
+
+/// dqkv [tokens, 3 d] from dcontext [tokens, d]; delta is written by the kernel of the queries and read by
+/// that of keys and values.
+struct AttentionBackwardArgs {
+  const void* dcontext;
+  const void* qkv;
+  void* dqkv;
+  HeadNumbers lse, delta;
+  PackedView packed;
+  DropoutView dropout;
+  float scale;
+  int heads, size;
+};
+
+/// out [rows, columns] = dropout(layer_norm(word[ids] + type + position[positions])).
+struct EmbedArgs {
+  const int* ids;        // [rows]
+  const int* positions;  // [rows]
+  const float* word;
+  const float* position;
+  const float* type;  // [columns]
+  const float* gamma;
+  const float* beta;
+  float* out;
+  DropoutView dropout;
+  float eps;
+  int rows, columns;
+};
+
+/// y = dropout(y + bias) + residual in place, out = layer_norm(y).
+struct ResidualLayerNormArgs {
+  float* y;
+  const float* bias;
+  const float* residual;
+  const float* gamma;
+  const float* beta;
+  float* out;
+  float* mean;  // [rows]
+  float* rstd;  // [rows]
+  DropoutView dropout;
+  float eps;
+  int rows, columns;
+};
+
+/// out = (y - mean) rstd gamma + beta.
+struct LayerNormApplyArgs {
+  const float* y;
+  const float* mean;
+  const float* rstd;
+  const float* gamma;
+  const float* beta;
+  float* out;
+  int rows, columns;
+};
+
+/// dy = the gradient with respect to y, dmasked = dropout(dy).
+struct LayerNormBackwardArgs {
+  const float* dout;
+  const float* y;
+  const float* mean;
+  const float* rstd;
+  const float* gamma;
+  float* dy;
+  float* dmasked;  // null where dropout is off
+  DropoutView dropout;
+  int rows, columns;
+};
+
+/// out = dropout(x), or added to it.
+struct DropoutArgs {
+  const float* x;
+  float* out;
+  DropoutView dropout;
+  bool accumulate;
+  int rows, columns;
+};
+
+/// u += bias in place, out = gelu(u).
+struct BiasGeluArgs {
+  float* u;
+  const float* bias;  // [columns]
+  float* out;
+  int columns;
+};
+
+/// dout *= gelu'(u) in place, out = gelu(u).
+struct GeluBackwardArgs {
+  float* dout;
+  const float* u;
+  float* out;  // or null
+  int columns;
+};
+
+/// out [texts, columns] = the mean of the rows of each text of x [tokens, columns].
+struct MeanPoolArgs {
+  const float* x;
+  PackedView packed;
+  float* out;
+  int columns;
+};
+
+/// dx [tokens, columns] = dout of the text / its length.
+struct MeanPoolBackwardArgs {
+  const float* dout;
+  PackedView packed;
+  float* dx;
+  int columns;
 };
 
 }  // namespace peft::cuda

@@ -129,7 +129,7 @@ const Slot& slot_for(c10::Device device) {
     slot.launcher = std::make_unique<GpuLauncher>(device);
   } catch (const std::exception& e) {
     slot.failure = e.what();
-    TORCH_WARN("The CUDA kernels of quantised weights are not used, slower ones are: ", slot.failure);
+    TORCH_WARN("The CUDA kernels are not used, slower calls are: ", slot.failure);
   }
   return slot;
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
-// What the two scripts say where there is neither a GPU nor a compiler for one.
+// What the scripts say where there is neither a GPU nor a compiler for one.
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 let folder: string;
@@ -15,7 +15,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function run(script: string, env: NodeJS.ProcessEnv): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, "scripts", script)], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, script)], {
     encoding: "utf8",
     env: { ...process.env, ...env },
   });
@@ -23,7 +23,7 @@ function run(script: string, env: NodeJS.ProcessEnv): { status: number | null; o
 }
 
 test("check:cuda is skipped in words, not passed, where no NVRTC can be had", () => {
-  const { status, output } = run("check-cuda.mjs", {
+  const { status, output } = run("scripts/check-cuda.mjs", {
     PEFT_TRAIN_NVRTC: "",
     PEFT_TRAIN_CACHE: folder,
     PEFT_TRAIN_LIBTORCH: join(folder, "no-libtorch"),
@@ -34,8 +34,11 @@ test("check:cuda is skipped in words, not passed, where no NVRTC can be had", ()
   expect(readdirSync(folder)).toEqual([]); // nothing half fetched
 });
 
-test.skipIf(existsSync("/dev/nvidia0") || existsSync("/dev/dxg"))("test:gpu refuses without a GPU", () => {
-  const { status, output } = run("test-gpu.mjs", { PATH: folder });
+test.skipIf(existsSync("/dev/nvidia0") || existsSync("/dev/dxg")).each([
+  ["scripts/test-gpu.mjs", "test:gpu"],
+  ["bench/gpu.mjs", "bench:gpu"],
+])("%s refuses without a GPU", (script, name) => {
+  const { status, output } = run(script, { PATH: folder });
   expect(status).toBe(2);
-  expect(output).toContain("test:gpu needs an NVIDIA GPU");
+  expect(output).toContain(`${name} needs an NVIDIA GPU`);
 });

@@ -12,6 +12,7 @@
 #include "cuda/quant_linear.h"
 #include "fake_driver.h"
 #include "fake_gpu.h"
+#include "fused_cases.h"
 #include "quant_cases.h"
 #include "shim.h"
 
@@ -66,11 +67,14 @@ class FakeDriverLauncher final : public cuda::Launcher {
 };
 
 void run_all(cuda::Launcher& launcher) {
-  for (const cuda::QuantCase& each : cuda::quant_cases(at::kCPU, launcher, false)) {
-    try {
-      each.run();
-    } catch (const std::exception& e) {
-      throw std::runtime_error(each.name + ": " + e.what());
+  for (const auto& cases :
+       {cuda::quant_cases(at::kCPU, launcher, false), cuda::fused_cases(at::kCPU, launcher, false)}) {
+    for (const cuda::DeviceCase& each : cases) {
+      try {
+        each.run();
+      } catch (const std::exception& e) {
+        throw std::runtime_error(each.name + ": " + e.what());
+      }
     }
   }
 }
@@ -179,7 +183,7 @@ PEFT_TEST(the_gpu_launcher_compiles_once_and_falls_back) {
   check(first != nullptr && first == cuda::launcher_for(on(0)), cuda::launcher_failure(on(0)));
   check(gpu.compiled() == programs && files().size() == cuda::kernel_programs().size(),
         "compiled once, and kept");
-  check(fake.loaded_module() == "int8.cu for sm_86",
+  check(fake.loaded_module() == "pooling.cu for sm_86",
         "machine code of the device, not " + fake.loaded_module());
   const int before = fake.launches();
   run_all(*first);
@@ -199,7 +203,8 @@ PEFT_TEST(the_gpu_launcher_compiles_once_and_falls_back) {
         cuda::launcher_failure(on(3)));
   check(cuda::make_int8_linear({}, 0, on(3)) == nullptr, "the caller is left to the plain version");
   check(cuda::launcher_for(on(4)) != nullptr, cuda::launcher_failure(on(4)));
-  check(fake.loaded_module() == "int8.cu for compute_90", "PTX for a device that is newer than the compiler");
+  check(fake.loaded_module() == "pooling.cu for compute_90",
+        "PTX for a device that is newer than the compiler");
 
   const Variable off("PEFT_TRAIN_CUDA_KERNELS", "off");
   check(cuda::launcher_for(on(5)) == nullptr && cuda::launcher_failure(on(5)).empty(), "switched off");

@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <stdexcept>
-
 #include "cuda/quant_linear.h"
 #include "quant_reference.h"
 #include "weights/code_book.h"
@@ -16,27 +14,8 @@ struct Context {
   Launcher& launcher;
 };
 
-void require(bool ok, const std::string& what) {
-  if (!ok) throw std::runtime_error(what);
-}
-
 /// Half precision and bfloat16 also round the result.
 double rounding(at::ScalarType type) { return type == at::kFloat ? 2e-6 : type == at::kHalf ? 1e-3 : 8e-3; }
-
-/// |found - expected| <= relative * the largest expected.
-void require_close(const Tensor& found, const Tensor& expected, double relative, const std::string& what) {
-  require(found.sizes() == expected.sizes(), what + ": shapes differ");
-  if (expected.numel() == 0) return;
-  const Tensor a = found.cpu().to(at::kDouble), b = expected.cpu().to(at::kDouble);
-  const double error = (a - b).abs().max().item<double>(), size = b.abs().max().item<double>();
-  // Also false for NaN.
-  require(error <= relative * size,
-          what + ": off by " + std::to_string(error) + " where the largest value is " + std::to_string(size));
-}
-
-void require_equal(const Tensor& found, const Tensor& expected, const std::string& what) {
-  require(at::equal(found.cpu(), expected.cpu()), what + ": not the same numbers");
-}
 
 Tensor random(at::IntArrayRef shape, at::ScalarType type = at::kFloat) { return at::randn(shape).to(type); }
 
@@ -194,7 +173,7 @@ void check_interface(const Context& c) {
 
 }  // namespace
 
-std::vector<QuantCase> quant_cases(at::Device device, Launcher& launcher, bool large) {
+std::vector<DeviceCase> quant_cases(at::Device device, Launcher& launcher, bool large) {
   const Context c{device, launcher};
   using F = WeightFormat;
   std::vector<Shape> shapes = {
@@ -222,7 +201,7 @@ std::vector<QuantCase> quant_cases(at::Device device, Launcher& launcher, bool l
     int8_shapes.push_back({4096, 1024, 3});
     batches = {1, 2, 3, 4, 5, 8, 11, 16, 17, 128, 1000};
   }
-  std::vector<QuantCase> cases;
+  std::vector<DeviceCase> cases;
   for (const Shape& shape : shapes) {
     cases.push_back({"4-bit " + describe(shape), [=] { check_four_bit(c, shape, batches); }});
   }

@@ -86,6 +86,7 @@ uint16_t float_to_half(float value);
 #define blockDim (::shim::block_size)
 #define gridDim (::shim::grid_size)
 #define __syncthreads() ::shim::sync_threads(__LINE__)
+#define __syncwarp() static_cast<void>(::shim::exchange(0xffffffffu, 0, __LINE__))
 #define __shfl_xor_sync(mask, value, width) ::shim::shuffle_xor(mask, value, width, __LINE__)
 #define __ballot_sync(mask, vote) ::shim::ballot(mask, vote, __LINE__)
 #define PEFT_SHARED(Type, name) Type& name = ::shim::shared<Type>([] {})

@@ -3,9 +3,9 @@ import type { NativeEncoder } from "../../../lib/native/types.js";
 import { trainingMicroBatch } from "../../../lib/train/micro-batch.js";
 
 /** An encoder whose activations take this many bytes a token. */
-function encoder(bytesPerToken: number): NativeEncoder {
+function encoder(bytesPerToken: number, device = "cpu"): NativeEncoder {
   const memory = (tokens: number) => ({ activations: tokens * bytesPerToken });
-  return { memory } as unknown as NativeEncoder;
+  return { memory, info: () => ({ device }) } as unknown as NativeEncoder;
 }
 
 describe("trainingMicroBatch", () => {
@@ -15,5 +15,11 @@ describe("trainingMicroBatch", () => {
     expect(trainingMicroBatch(encoder(12 * 11 * 768 * 4))).toBe(512); // e5-base
     expect(trainingMicroBatch(encoder(24 * 11 * 1024 * 4))).toBe(256); // e5-large
     expect(trainingMicroBatch(encoder(1e9))).toBe(256);
+  });
+
+  it("takes what a GPU needs to be busy, within 2 GiB", () => {
+    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4, "cuda:0"))).toBe(16_384);
+    expect(trainingMicroBatch(encoder(12 * 11 * 1024 * 4, "cuda:0"))).toBe(2048);
+    expect(trainingMicroBatch(encoder(1e9, "cuda:0"))).toBe(256);
   });
 });

@@ -15,6 +15,11 @@ void check_shim();
 void check_dequantize(int set, shim::Order order);
 void check_four_bit_linear(int set, shim::Order order);
 void check_int8(int set, shim::Order order);
+void check_attention(int set, shim::Order order);
+void check_attention_backward(int set, shim::Order order);
+void check_layer_norm(int set, shim::Order order);
+void check_gelu(int set, shim::Order order);
+void check_pooling(int set, shim::Order order);
 
 inline void require(bool ok, const std::string& what) {
   if (!ok) throw std::runtime_error(what);

@@ -12,17 +12,20 @@
 
 namespace {
 
-using peft::cuda::check_dequantize;
-using peft::cuda::check_four_bit_linear;
-using peft::cuda::check_int8;
+using namespace peft::cuda;
 
 struct Family {
   const char* file;
   void (*check)(int set, shim::Order order);
 };
-constexpr Family kFamilies[] = {{"four_bit_dequantize.cu", check_dequantize},
+constexpr Family kFamilies[] = {{"attention.cu", check_attention},
+                                {"attention_backward.cu", check_attention_backward},
+                                {"four_bit_dequantize.cu", check_dequantize},
                                 {"four_bit_linear.cu", check_four_bit_linear},
-                                {"int8.cu", check_int8}};
+                                {"gelu.cu", check_gelu},
+                                {"int8.cu", check_int8},
+                                {"layer_norm.cu", check_layer_norm},
+                                {"pooling.cu", check_pooling}};
 
 /// A mutant that goes round for ever counts as found.
 constexpr unsigned kSeconds = 60;
@@ -75,7 +78,7 @@ int main(int argc, char** argv) {
       std::printf("FAIL %s: %s\n", name.c_str(), e.what());
     }
   };
-  run("the shim", peft::cuda::check_shim);
+  run("the shim", check_shim);
   for (const Family& family : kFamilies) {
     for (const shim::Order order : shim::kOrders) {
       run(std::string(family.file) + " in the order " + shim::order_name(order),

@@ -11,8 +11,15 @@
 
 namespace {
 
-const std::string kBarrier = "__syncthreads();";
-const std::vector<std::string> kFiles = {"four_bit_dequantize.cu", "four_bit_linear.cu", "int8.cu"};
+const std::vector<std::string> kBarriers = {"__syncthreads();", "__syncwarp();"};
+const std::vector<std::string> kFiles = {"attention.cu",
+                                         "attention_backward.cu",
+                                         "four_bit_dequantize.cu",
+                                         "four_bit_linear.cu",
+                                         "gelu.cu",
+                                         "int8.cu",
+                                         "layer_norm.cu",
+                                         "pooling.cu"};
 
 struct Mutant {
   std::string file, name, find, with;
@@ -116,10 +123,12 @@ void run(const std::string& folder, const std::string& list, const std::string& 
       write_set(out, ++set, file, changed);
       table << "  {" << set << ", " << quoted(file) << ", " << quoted(name) << "},\n";
     };
-    int barrier = 0;
-    for (size_t at = text.find(kBarrier); at != std::string::npos; at = text.find(kBarrier, at + 1)) {
-      std::string changed = text;
-      add("barrier " + std::to_string(++barrier) + " removed", changed.replace(at, kBarrier.size(), ";"));
+    for (const std::string& barrier : kBarriers) {
+      int number = 0;
+      for (size_t at = text.find(barrier); at != std::string::npos; at = text.find(barrier, at + 1)) {
+        std::string changed = text;
+        add(barrier + " " + std::to_string(++number) + " removed", changed.replace(at, barrier.size(), ";"));
+      }
     }
     for (const Mutant& mutant : mutants) {
       if (mutant.file != file) continue;

@@ -1,0 +1,120 @@
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readPairs, writePairs } from "./data.mjs";
+import { generatedPairs, generatedQuestion, wholeWords } from "./generated.mjs";
+import { eventNamed, runProgram } from "./process.mjs";
+import { writeE5Shape } from "./random-model.mjs";
+import { median } from "./statistics.mjs";
+import { steadyRate } from "./train.mjs";
+
+/** The article's. */
+export const ARTICLE_PAIRS = 73_011;
+const TEXTS = 20_000;
+const SINGLE = 200;
+const QUICK = { steps: 20, texts: 2000, single: 50 };
+const WARM = 5;
+
+const TRAINING = [
+  { name: "fp32", flags: [] },
+  { name: "NF4", flags: ["--load_in_4bit"] },
+  { name: "int8", flags: ["--load_in_8bit"] },
+];
+const ENCODING = [
+  { name: "fp32", load: {} },
+  { name: "NF4", load: { quantize: "nf4" } },
+  { name: "int8", load: { quantize: "int8" } },
+];
+
+/** The model and the data that were named, or generated ones; `said` is how the report calls them. */
+export function prepare(options, root, folder) {
+  const tokenizer = join(root, "data/encoder");
+  const model = options.model
+    ? { folder: options.model, said: options.model }
+    : {
+        folder: writeE5Shape(join(folder, "model"), tokenizer),
+        said: "e5-small's shape with random weights",
+      };
+  const words = wholeWords(model.folder);
+  if (options.train) return { model, words, data: { file: options.train, said: options.train } };
+  const count = options.quick ? QUICK.steps * options.batch : ARTICLE_PAIRS;
+  const file = join(folder, "train.csv");
+  writePairs(file, Array.from(generatedPairs(count, words)));
+  return { model, words, data: { file, said: `${count} generated pairs` } };
+}
+
+/** Every kernel, and plain ATen calls in its place. */
+export async function timeKernels(program, libtorch, say) {
+  say("timing kernels");
+  const ended = await runProgram(program, ["--times", libtorch]);
+  const { computeCapability, seconds } = eventNamed(ended, "ready");
+  const rows = ended.events.filter(({ event }) => event === "kernel");
+  return { computeCapability, readySeconds: seconds, rows };
+}
+
+/** Whole runs, from the command to the written adapter. */
+export async function timeTraining({ root, folder, say, device, model, data }, options) {
+  const rows = [];
+  for (const { name, flags } of options.quick ? TRAINING.slice(0, 1) : TRAINING) {
+    const out = join(folder, "out");
+    const run = await runProgram(process.execPath, [
+      join(root, "bin/peft-train.js"),
+      "--json",
+      `--device=${device}`,
+      `--model_name_or_path=${model.folder}`,
+      `--dataset_name=${data.file}`,
+      ...(options.test ? [`--eval_dataset_name=${options.test}`] : []),
+      ...(options.quick ? [`--max_train_steps=${QUICK.steps}`] : [`--num_train_epochs=${options.epochs}`]),
+      `--per_device_train_batch_size=${options.batch}`,
+      `--max_length=${options.max_length}`,
+      `--seed=${options.seed}`,
+      `--output_dir=${out}`,
+      ...flags,
+    ]);
+    rmSync(out, { recursive: true, force: true });
+    const steps = run.events.filter(({ event }) => event === "step");
+    const evaluations = run.events.filter(({ event }) => event === "evaluated");
+    rows.push({
+      name,
+      seconds: run.seconds,
+      firstStep: steps[0].at,
+      steps: steps.length,
+      pairs: steps.reduce((sum, step) => sum + step.pairs, 0),
+      pairsPerSecond: steadyRate(run.events, WARM),
+      rocAuc: evaluations.at(-1)?.metrics.roc_auc,
+      peakBytes: run.peakBytes,
+    });
+    say(`training, ${name}: ${run.seconds.toFixed(1)} s`);
+  }
+  return rows;
+}
+
+export async function timeEncoding({ root, folder, say, device, model, words }, options) {
+  const count = options.quick ? QUICK.texts : TEXTS;
+  const file = join(folder, "texts.json");
+  writeFileSync(file, JSON.stringify(texts(count, options, words)));
+  const rows = [];
+  for (const { name, load } of options.quick ? ENCODING.slice(0, 1) : ENCODING) {
+    const told = { model: model.folder, load: { ...load, device }, texts: file, maxLength: 128 };
+    told.single = options.quick ? QUICK.single : SINGLE;
+    const run = await runProgram(process.execPath, [
+      join(root, "bench/encode-ours.mjs"),
+      JSON.stringify(told),
+    ]);
+    const { texts: encoded, seconds, single } = eventNamed(run, "encoded");
+    rows.push({
+      name,
+      texts: encoded,
+      textsPerSecond: encoded / seconds,
+      milliseconds: 1000 * median(single),
+    });
+    say(`encoding, ${name}: ${(encoded / seconds).toFixed(0)} texts/s`);
+  }
+  return rows;
+}
+
+/** Those of --test, again from the first where they are too few; else generated. */
+function texts(count, { test }, words) {
+  if (!test) return Array.from({ length: count }, (_, i) => generatedQuestion(words, i));
+  const questions = readPairs(test, 0).flatMap(({ question1, question2 }) => [question1, question2]);
+  return Array.from({ length: count }, (_, i) => questions[i % questions.length]);
+}
