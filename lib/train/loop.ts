@@ -9,7 +9,8 @@ import { trainingMicroBatch } from "./micro-batch.js";
 import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
-import { learningRateAt } from "./schedule.js";
+import { learningRateAt, type ScheduleOptions } from "./schedule.js";
+import { scheduleOf } from "./schedule-settings.js";
 
 export interface LoopParts {
   plan: Plan;
@@ -28,6 +29,7 @@ export class TrainLoop {
   private readonly stepsPerEpoch: number;
   private readonly totalSteps: number;
   private readonly epochs: number;
+  private readonly schedule: ScheduleOptions;
   private step = 0;
   private epoch = 0;
   private pairs = 0;
@@ -51,6 +53,7 @@ export class TrainLoop {
         { hint: "Lower --num_train_epochs, or raise --per_device_train_batch_size." },
       );
     }
+    this.schedule = scheduleOf(options, this.totalSteps);
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {
@@ -120,12 +123,7 @@ export class TrainLoop {
   private async trainStep(indices: Int32Array): Promise<StepEvent> {
     const { plan, data, native } = this.parts;
     const { options } = plan;
-    const learningRate = learningRateAt(this.step, {
-      type: options.lrSchedulerType,
-      learningRate: options.learningRate,
-      warmupSteps: options.numWarmupSteps,
-      totalSteps: this.totalSteps,
-    });
+    const learningRate = learningRateAt(this.step, this.schedule);
     const startedAt = performance.now();
     let result: StepResult;
     try {

@@ -30,6 +30,7 @@ export type OptionDefinition = Described &
       }
     | { type: "targets"; default: readonly string[] }
     | { type: "checkpoints"; default: null }
+    | { type: "settings"; default: null }
   );
 
 export const OPTION_GROUPS = ["Model", "Weights", "Data", "LoRA", "Training", "Output", "Machine"] as const;
@@ -288,6 +289,20 @@ export const TRAIN_OPTIONS = {
     min: 0,
     max: MOST,
     doc: "steps over which it rises from 0 first",
+  },
+  warmup_ratio: {
+    group: "Training",
+    type: "number",
+    default: 0,
+    min: 0,
+    max: 1,
+    doc: "the same as a part of all steps; num_warmup_steps comes before it",
+  },
+  lr_scheduler_kwargs: {
+    group: "Training",
+    type: "settings",
+    default: null,
+    doc: "settings of the schedule as JSON, named as in transformers: '{\"num_cycles\": 3}'",
   },
   weight_decay: {
     group: "Training",
