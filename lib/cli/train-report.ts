@@ -49,6 +49,10 @@ export class TrainReport implements Report {
       case "memory":
         if (isInformative(event)) this.print(memoryTable(event));
         break;
+      case "resumed":
+        this.before = event.rocAucBefore;
+        this.print(`Going on from ${shortPath(event.path)}: ${count(event.step)} steps are done`);
+        break;
       case "evaluating":
         this.evaluate(event.done, event.total);
         break;

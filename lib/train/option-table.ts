@@ -379,7 +379,21 @@ export const TRAIN_OPTIONS = {
     group: "Output",
     type: "checkpoints",
     default: null,
-    doc: "keep the adapter of every N steps (step_N), or of every epoch (epoch_N)",
+    doc: "save a checkpoint every N steps (step_N), or after every epoch (epoch_N)",
+  },
+  save_total_limit: {
+    group: "Output",
+    type: "integer",
+    default: null,
+    min: 1,
+    max: MOST,
+    doc: "keep this many checkpoints, the newest; default: all",
+  },
+  resume_from_checkpoint: {
+    group: "Output",
+    type: "string",
+    default: null,
+    doc: "go on from this checkpoint's folder, or from the latest in --output_dir that is whole",
   },
   logging_steps: {
     group: "Output",
@@ -428,7 +442,6 @@ export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; o
   hub_token: { type: "string", off: [] },
   push_to_hub: { type: "boolean", off: ["false"] },
   report_to: { type: "string", off: ["none"] },
-  resume_from_checkpoint: { type: "string", off: [] },
   use_dora: { type: "boolean", off: ["false"] },
   with_tracking: { type: "boolean", off: ["false"] },
 };

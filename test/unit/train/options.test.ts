@@ -80,6 +80,8 @@ describe("options from a command line", () => {
     ["lr_scheduler_kwargs", "num_cycles=3"],
     ["lr_scheduler_kwargs", "3"],
     ["warmup_ratio", "1.5"],
+    ["save_total_limit", "0"],
+    ["resume_from_checkpoint", ""],
     ["pooling", "max"],
     ["checkpointing_steps", "0"],
     ["checkpointing_steps", "epochs"],
