@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { findCheckpoint } from "../../lib/train/find-checkpoint.js";
@@ -7,6 +8,7 @@ import { temporaryFolder } from "../support/temporary-folder.js";
 import { mulberry32 } from "../support/tiny-model.js";
 
 const temporary = temporaryFolder();
+const BIN = fileURLToPath(new URL("../../bin/peft-train.js", import.meta.url));
 const DATA = fileURLToPath(new URL("../../data", import.meta.url));
 /** PEFT_TRAIN_KILLS=50 for the long form. */
 const KILLS = Number(process.env.PEFT_TRAIN_KILLS ?? 6);
@@ -129,4 +131,31 @@ describe("a run that is asked to stop", () => {
       expect(weights(name).equals(weights("whole"))).toBe(true);
     });
   }
+});
+
+/** Whether this user may mount a file system in a namespace of its own. */
+const mayMount = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status === 0;
+
+describe.skipIf(!mayMount)("a disk that is full", () => {
+  it("fails the save, keeps the last checkpoint, says so, and the run goes on once there is room", async () => {
+    mkdirSync(temporary.path("disk"));
+    const script = `
+      mount -t tmpfs -o size=1200k tmpfs disk || exit 9
+      "$@"; echo "ended with $?" >&2
+      ls -A disk disk/out >&2
+      mount -o remount,size=16m disk
+      "$@" --resume_from_checkpoint=latest || exit 8
+      cp -r disk/out from-disk`;
+    const command = [process.execPath, BIN, ...args("disk/out", "--checkpointing_steps=10")];
+    const child = spawn("unshare", ["-Urm", "sh", "-c", script, "sh", ...command], { cwd: temporary.path() });
+    const { code, stdout, stderr } = await outcome(child);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/^error: step 30 of 60: .*No space left.*step_20 of step 20 is whole\)$/im);
+    expect(stderr).toMatch(
+      /^hint: Make room, then go on with the same command and --resume_from_checkpoint=latest/m,
+    );
+    expect(stderr).toMatch(/ended with 1\ndisk:\nout\n\ndisk\/out:\nstep_10\nstep_20\ntrain_log\.jsonl\n/);
+    expect(stdout).toMatch(/"event":"resumed".*"step":20/);
+    expect(weights("from-disk").equals(weights("whole"))).toBe(true);
+  });
 });
