@@ -217,7 +217,7 @@ function fileTable(folder: string): string {
     .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
     .map((entry) =>
       entry.isDirectory()
-        ? [`${entry.name}/`, "", "the adapter as it stood then"]
+        ? [`${entry.name}/`, "", "checkpoint: the adapter as it stood then, and what a run needs to go on"]
         : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
     );
   return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });

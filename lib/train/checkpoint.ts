@@ -42,6 +42,8 @@ export interface Machine {
   threads: number;
   cpuKernels: string;
   torchVersion: string;
+  /** Of the model's shape and --activation_checkpointing. */
+  microBatchTokens: number;
 }
 
 export interface CheckpointContent {

@@ -264,7 +264,8 @@ export class TrainLoop {
   private machine(): Machine {
     const { engine, native } = this.parts;
     const { device, threads } = native.info();
-    return { device, threads, cpuKernels: engine.cpuKernels, torchVersion: engine.torchVersion };
+    const { cpuKernels, torchVersion } = engine;
+    return { device, threads, cpuKernels, torchVersion, microBatchTokens: this.microBatchTokens };
   }
 
   /** Where nothing can be written any more, what can be gone on from is worth more than the reason. */
@@ -346,7 +347,7 @@ export class TrainLoop {
   }
 
   private async tellAndLog(event: TrainEvent): Promise<void> {
-    await this.parts.output.log(event);
+    await this.keepingLast(() => this.parts.output.log(event));
     this.parts.tell(event);
   }
 

@@ -99,6 +99,7 @@ const MACHINE_WORDS: Record<keyof Machine, string> = {
   threads: "threads",
   cpuKernels: "vector kernels",
   torchVersion: "libtorch",
+  microBatchTokens: "micro-batch tokens",
 };
 
 /**

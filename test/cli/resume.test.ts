@@ -133,6 +133,24 @@ describe("a run that is asked to stop", () => {
   }
 });
 
+it("a run that is asked twice to stop ends at once, and its checkpoints stay whole", async () => {
+  const child = startCli(args("twice", "--checkpointing_steps=1"), { cwd: temporary.path() });
+  const ended = outcome(child);
+  child.stdout.on("data", (text: string) => {
+    if (text.includes('"saved"') && !child.killed) child.kill("SIGTERM");
+  });
+  child.stderr.on("data", (text: string) => {
+    if (text.includes("stopping")) child.kill("SIGINT");
+  });
+  const { code, stderr } = await ended;
+  // The first may have been done with before the second came.
+  expect([130, 143], stderr).toContain(code);
+  const { checkpoint, warnings } = await findCheckpoint("latest", temporary.path("twice"), false);
+  expect(warnings).toEqual([]);
+  expect(checkpoint?.manifest.step).toBeGreaterThan(0);
+  expect(readdirSync(temporary.path("twice")).filter((name) => name.startsWith("."))).toEqual([]);
+});
+
 /** Whether this user may mount a file system in a namespace of its own. */
 const mayMount = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status === 0;
 

@@ -102,7 +102,13 @@ function state(step: number): CheckpointContent {
       evalPairs: 0,
       evalSha256: null,
     },
-    machine: { device: "cpu", threads: 1, cpuKernels: "generic", torchVersion: "0.0.0" },
+    machine: {
+      device: "cpu",
+      threads: 1,
+      cpuKernels: "generic",
+      torchVersion: "0.0.0",
+      microBatchTokens: 512,
+    },
     saveOptimizer: async (file) => fs.writeFileSync(file, String(step)),
   };
 }
