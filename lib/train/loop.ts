@@ -7,10 +7,10 @@ import type { Checkpoint, CheckpointContent, Machine, RunIdentity } from "./chec
 import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
 import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
 import { trainingMicroBatch } from "./micro-batch.js";
-import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
-import { identityOf, machineWarning, requireSameRun } from "./resume.js";
+import { identityOf, machineWarning } from "./resume.js";
+import { runLength } from "./run-length.js";
 import { learningRateAt, type ScheduleOptions } from "./schedule.js";
 import { scheduleOf } from "./schedule-settings.js";
 
@@ -29,7 +29,6 @@ export interface LoopParts {
 
 /** The loop over epochs and optimiser steps: evaluates before training and after each epoch, and saves after each. */
 export class TrainLoop {
-  /** Pairs in an optimiser step. Its gradient is the mean over all of them, however many batches they make. */
   private readonly pairsPerStep: number;
   private readonly stepsPerEpoch: number;
   private readonly totalSteps: number;
@@ -50,20 +49,13 @@ export class TrainLoop {
 
   constructor(private readonly parts: LoopParts) {
     const { options } = parts.plan;
-    this.pairsPerStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps;
-    this.stepsPerEpoch = Math.ceil(parts.data.training.count / this.pairsPerStep);
-    this.totalSteps = options.maxTrainSteps ?? options.numTrainEpochs * this.stepsPerEpoch;
-    this.epochs = Math.ceil(this.totalSteps / this.stepsPerEpoch);
-    if (this.totalSteps > MOST_STEPS) {
-      throw new PeftTrainError(
-        "USAGE",
-        `--num_train_epochs=${options.numTrainEpochs} of ${this.stepsPerEpoch} steps are ${this.totalSteps} steps; ` +
-          `a run has at most ${MOST_STEPS}`,
-        { hint: "Lower --num_train_epochs, or raise --per_device_train_batch_size." },
-      );
-    }
+    const length = runLength(options, parts.data.training.count);
+    this.pairsPerStep = length.pairsPerStep;
+    this.stepsPerEpoch = length.stepsPerEpoch;
+    this.totalSteps = length.totalSteps;
+    this.epochs = length.epochs;
     this.schedule = scheduleOf(options, this.totalSteps);
-    this.identity = identityOf(options, parts.data, this.schedule);
+    this.identity = identityOf(options, parts.data);
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {
@@ -108,16 +100,19 @@ export class TrainLoop {
 
   /** From a checkpoint: exactly as the run that wrote it would have gone on. */
   private async goOn(checkpoint: Checkpoint): Promise<StartedEvent> {
-    const { plan, data, native, output, tell } = this.parts;
-    requireSameRun(checkpoint, plan, data, this.identity);
+    const { plan, native, output, tell } = this.parts;
     await native.loadAdapter(checkpoint.weightsPath, plan.spec);
     await native.loadOptimizer(checkpoint.optimizerPath);
     this.microBatchTokens = trainingMicroBatch(native);
     const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations } = checkpoint.state;
+    this.step = step;
     // An epoch that --max_train_steps had cut short is taken up again when the run is made longer.
     const ended = step === this.totalSteps ? epochsEnded : Math.floor(step / this.stepsPerEpoch);
-    const epoch = Math.min(epochsEnded, ended);
-    Object.assign(this, { step, epoch, epochsEnded: epoch, pairs, stepSeconds, sinceLog: { ...sinceLog } });
+    this.epochsEnded = Math.min(epochsEnded, ended);
+    this.epoch = this.epochsEnded;
+    this.pairs = pairs;
+    this.stepSeconds = stepSeconds;
+    this.sinceLog = { ...sinceLog };
     this.evaluations.push(...evaluations);
     this.checkpoint = { path: checkpoint.folder, step };
     this.savedStep = await output.savedStep();
@@ -128,7 +123,8 @@ export class TrainLoop {
     tell(this.memoryEvent());
     await output.restoreLog(checkpoint.log);
     const rocAucBefore = evaluations[0]?.metrics.rocAuc ?? null;
-    await this.tellAndLog({ event: "resumed", path: checkpoint.folder, step, epoch, rocAucBefore });
+    const { folder: path } = checkpoint;
+    await this.tellAndLog({ event: "resumed", path, step, epoch: this.epoch, rocAucBefore });
     return started;
   }
 

@@ -3,7 +3,9 @@ import type { Checkpoint, Machine, RunIdentity } from "./checkpoint.js";
 import { type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { byFlag, type ResolvedTrainOptions } from "./options.js";
 import type { Plan, TrainData } from "./preparation.js";
-import { needsTotalSteps, type ScheduleOptions } from "./schedule.js";
+import { runLength } from "./run-length.js";
+import { needsTotalSteps } from "./schedule.js";
+import { scheduleOf } from "./schedule-settings.js";
 
 /**
  * Options that a resumed run may change: they say where and how often, not what comes out. Files are held against what
@@ -30,11 +32,8 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
 ]);
 
 /** What decides the result of this run. */
-export function identityOf(
-  options: ResolvedTrainOptions,
-  { training, evaluation }: TrainData,
-  { totalSteps, warmupSteps }: ScheduleOptions,
-): RunIdentity {
+export function identityOf(options: ResolvedTrainOptions, { training, evaluation }: TrainData): RunIdentity {
+  const { totalSteps, warmupSteps } = scheduleOf(options, runLength(options, training.count).totalSteps);
   return {
     options: fixedOptions(options),
     totalSteps,
@@ -56,12 +55,8 @@ function fixedOptions(options: ResolvedTrainOptions): RunIdentity["options"] {
  * Holds data, base model and schedule of a run against the checkpoint that it is to go on from.
  * @throws CHECKPOINT_MISMATCH naming what differs.
  */
-export function requireSameRun(
-  checkpoint: Checkpoint,
-  plan: Plan,
-  data: TrainData,
-  found: RunIdentity,
-): void {
+export function requireSameRun(checkpoint: Checkpoint, plan: Plan, data: TrainData): void {
+  const found = identityOf(plan.options, data);
   requireSameSchedule(checkpoint, plan.options, found);
   requireSameData(checkpoint, found, data);
   const { base } = checkpoint.record;

@@ -9,7 +9,7 @@ import { TrainLoop } from "./loop.js";
 import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options.js";
 import { OutputFolder } from "./output.js";
 import { loadTrainData, planRun } from "./preparation.js";
-import { requireSameOptions } from "./resume.js";
+import { requireSameOptions, requireSameRun } from "./resume.js";
 
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
@@ -81,6 +81,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     };
     for (const message of [...source.warnings, ...plan.warnings]) tell({ event: "warning", message });
     const data = await loadTrainData(plan, tell);
+    if (resume !== undefined) requireSameRun(resume, plan, data);
     this.endIfStopping();
     const engine = await (environment.engine ?? loadEngine)();
     if (options.compute === "int8" && engine.info().cpuKernels !== "avx512") {
