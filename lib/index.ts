@@ -15,6 +15,7 @@ export type {
   EvaluatedEvent,
   LogEvent,
   MemoryEvent,
+  ResumedEvent,
   SavedEvent,
   SavedFile,
   StartedEvent,

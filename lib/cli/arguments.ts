@@ -1,5 +1,6 @@
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
+import { type OptionName, TRAIN_OPTIONS, UNAVAILABLE_OPTIONS } from "../train/option-table.js";
 
 /**
  * Brings flags to the one form that commands define: snake case, `--a_b`. `--no-a-b` keeps its `--no-`, which yargs
@@ -60,6 +61,35 @@ export function commandOf(args: readonly string[], commands: readonly string[]):
 /** `help` and `help encode`, as other commands have them, in the form that this one has. */
 export function helpAsFlag(args: readonly string[]): string[] {
   return args[0] === "help" ? [...args.slice(1), "--help"] : [...args];
+}
+
+/**
+ * What is left of a command line without some flags and their values.
+ * @param args As normalised.
+ */
+export function withoutFlags(
+  args: readonly string[],
+  names: ReadonlySet<string>,
+  hasValue = takesValue,
+): string[] {
+  const kept: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] as string;
+    const [, name = "", value] = /^--(?:no-)?(\w+)(=[\s\S]*)?$/.exec(arg) ?? [];
+    if (!names.has(name)) {
+      kept.push(arg);
+      continue;
+    }
+    // `--report_to wandb`: the word that follows is its value.
+    if (value === undefined && hasValue(name) && args[i + 1]?.startsWith("-") === false) i++;
+  }
+  return kept;
+}
+
+/** Whether a training flag is more than a switch. */
+export function takesValue(name: string): boolean {
+  const type = TRAIN_OPTIONS[name as OptionName]?.type ?? UNAVAILABLE_OPTIONS[name]?.type;
+  return type !== undefined && type !== "boolean";
 }
 
 /** A text as a shell takes it as one word. */

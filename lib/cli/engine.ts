@@ -5,10 +5,15 @@ import { SetupDisplay } from "./setup-display.js";
 
 /** The engine, with libtorch fetched first where there is none: what makes the first command do all the set-up. */
 export async function prepareEngine(device: string): Promise<NativeEngine> {
+  await prepareLibtorch(device);
+  return loadEngine();
+}
+
+/** Fetches libtorch where there is none, and does not load it. */
+export async function prepareLibtorch(device: string): Promise<void> {
   using display = new SetupDisplay();
   await ensureLibtorch({
     device: device.startsWith("cuda") ? "cuda" : "cpu",
     onProgress: display.update,
   });
-  return loadEngine();
 }

@@ -40,6 +40,10 @@ const COMMANDS: Record<string, Command> = {
     describe: "Cut raw Quora question pairs into train.csv and test.csv, as the article did",
     load: async () => (await import("./prepare.js")).prepareCommand as never,
   },
+  "verify-resume": {
+    describe: "Prove on your own data that a run which is killed and resumed ends in the same bytes",
+    load: async () => (await import("./verify-resume.js")).verifyResumeCommand as never,
+  },
   setup: {
     describe: "Find libtorch, and fetch it into the cache where there is none",
     load: async () => (await import("./setup.js")).setupCommand as never,

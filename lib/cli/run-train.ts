@@ -8,6 +8,7 @@ import { prepareEngine } from "./engine.js";
 import { type FlagValues, flagValue } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { JsonReport, QuietReport, type Report } from "./report.js";
+import { resumeCommand } from "./resume-command.js";
 import { TrainReport } from "./train-report.js";
 import { refuseUnavailable } from "./unavailable.js";
 
@@ -16,7 +17,10 @@ export async function runTrain(args: FlagValues): Promise<void> {
   refuseUnavailable(args, args.typed as string[]);
   const options = resolveOptions(trainFlags(args));
   const report = reportFor(args, () => new TrainReport(options));
-  await trainWithReport(options, report);
+  const { stopped, checkpoint } = await trainWithReport(options, report);
+  if (stopped && checkpoint !== null) {
+    process.stderr.write(`Go on with: ${resumeCommand(args.typed as string[])}\n`);
+  }
 }
 
 /** What was typed for the training options. */

@@ -49,6 +49,10 @@ export class TrainReport implements Report {
       case "memory":
         if (isInformative(event)) this.print(memoryTable(event));
         break;
+      case "resumed":
+        this.before = event.rocAucBefore;
+        this.print(`Going on from ${shortPath(event.path)}: ${count(event.step)} steps are done`);
+        break;
       case "evaluating":
         this.evaluate(event.done, event.total);
         break;
@@ -213,7 +217,7 @@ function fileTable(folder: string): string {
     .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
     .map((entry) =>
       entry.isDirectory()
-        ? [`${entry.name}/`, "", "the adapter as it stood then"]
+        ? [`${entry.name}/`, "", "checkpoint: the adapter as it stood then, and what a run needs to go on"]
         : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
     );
   return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });

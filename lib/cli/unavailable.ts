@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { PeftTrainError } from "../errors.js";
 import { UNAVAILABLE_OPTIONS } from "../train/option-table.js";
-import { shellQuote } from "./arguments.js";
+import { shellQuote, withoutFlags } from "./arguments.js";
 import type { FlagValues } from "./flags.js";
 
 /**
@@ -32,20 +32,4 @@ function hubNote(args: FlagValues): string {
   const name = args.model_name_or_path;
   if (typeof name !== "string" || existsSync(name)) return "";
   return ` (and give --model_name_or_path a folder: downloading ${name} from the Hub is not available either)`;
-}
-
-function withoutFlags(typed: readonly string[], names: ReadonlySet<string>): string[] {
-  const kept: string[] = [];
-  for (let i = 0; i < typed.length; i++) {
-    const arg = typed[i] as string;
-    const [, name = "", value] = /^--(?:no-)?(\w+)(=[\s\S]*)?$/.exec(arg) ?? [];
-    if (!names.has(name)) {
-      kept.push(arg);
-      continue;
-    }
-    // `--report_to wandb`: the word that follows is its value.
-    const takesValue = name === "mixed_precision" || UNAVAILABLE_OPTIONS[name]?.type === "string";
-    if (value === undefined && takesValue && typed[i + 1]?.startsWith("-") === false) i++;
-  }
-  return kept;
 }

@@ -162,6 +162,10 @@ export interface NativeEncoder {
   loadAdapter(path: string, spec: AdapterSpec): Promise<void>;
   /** Writes adapter_model.safetensors to `path` and syncs it. */
   saveAdapter(path: string): Promise<void>;
+  /** Writes Adam's moments and step count to `path` as safetensors and syncs it. */
+  saveOptimizer(path: string): Promise<void>;
+  /** Restores them for the adapter that is installed, to the bit. */
+  loadOptimizer(path: string): Promise<void>;
   removeAdapter(): Promise<void>;
   /** Forward, backward and one Adam step over the whole batch. */
   step(batch: PairBatch, options: StepOptions): Promise<StepResult>;

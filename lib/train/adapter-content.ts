@@ -55,8 +55,8 @@ export function adapterContent(
   };
 }
 
-/** Options without those that say where, so that a run into another folder writes the same bytes. */
+/** Options without those that say where, so that a run into another folder, or resumed, writes the same bytes. */
 function withoutPlaces(options: ResolvedTrainOptions): object {
-  const { output_dir: _, overwrite_output_dir: __, ...rest } = byFlag(options);
+  const { output_dir: _, overwrite_output_dir: __, resume_from_checkpoint: ___, ...rest } = byFlag(options);
   return rest;
 }

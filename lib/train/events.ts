@@ -8,6 +8,7 @@ export type TrainEvent =
   | { event: "reading"; path: string; bytesRead: number; bytesTotal: number }
   | StartedEvent
   | MemoryEvent
+  | ResumedEvent
   | { event: "evaluating"; done: number; total: number }
   | EvaluatedEvent
   | StepEvent
@@ -43,6 +44,18 @@ export interface MemoryEvent {
   plan: MemoryPlan;
   peak: number;
   float32Peak: number;
+}
+
+/** The run goes on from a checkpoint. */
+export interface ResumedEvent {
+  event: "resumed";
+  /** Folder of the checkpoint. */
+  path: string;
+  step: number;
+  /** Epochs that had ended. */
+  epoch: number;
+  /** ROC AUC before training, if it was measured. */
+  rocAucBefore: number | null;
 }
 
 export interface EvaluatedEvent {
@@ -105,6 +118,8 @@ export interface TrainResult {
   stopped: boolean;
   /** Step of the adapter in `outputDir`; null when nothing was saved. */
   savedStep: number | null;
+  /** Newest checkpoint of the run; null without one. `resumeFromCheckpoint` goes on from it. */
+  checkpoint: string | null;
   /** Every evaluation, the one before training first. */
   evaluations: { epoch: number; step: number; metrics: EvalMetrics }[];
   trainableParameters: number;

@@ -1,21 +1,27 @@
 import type { AdapterContent } from "../adapter/folder.js";
 import { epochOrder, pairBatch } from "../data/batch.js";
 import { PeftTrainError } from "../errors.js";
-import type { NativeEncoder, StepResult } from "../native/types.js";
+import type { EngineInfo, NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
+import type { Checkpoint, CheckpointContent, Machine, RunIdentity } from "./checkpoint.js";
 import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
 import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
 import { trainingMicroBatch } from "./micro-batch.js";
-import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
-import { learningRateAt } from "./schedule.js";
+import { identityOf, machineWarning } from "./resume.js";
+import { runLength } from "./run-length.js";
+import { learningRateAt, type ScheduleOptions } from "./schedule.js";
+import { scheduleOf } from "./schedule-settings.js";
 
 export interface LoopParts {
   plan: Plan;
   data: TrainData;
   native: NativeEncoder;
   output: OutputFolder;
+  engine: EngineInfo;
+  /** What the run goes on from. */
+  resume?: Checkpoint | undefined;
   tell: (event: TrainEvent) => void;
   /** Asked between native calls. */
   stopped: () => boolean;
@@ -23,59 +29,56 @@ export interface LoopParts {
 
 /** The loop over epochs and optimiser steps: evaluates before training and after each epoch, and saves after each. */
 export class TrainLoop {
-  /** Pairs in an optimiser step. Its gradient is the mean over all of them, however many batches they make. */
   private readonly pairsPerStep: number;
   private readonly stepsPerEpoch: number;
   private readonly totalSteps: number;
   private readonly epochs: number;
+  private readonly schedule: ScheduleOptions;
+  private readonly identity: RunIdentity;
   private step = 0;
+  /** Epochs trained, and those whose evaluation and save are done too. */
   private epoch = 0;
+  private epochsEnded = 0;
   private pairs = 0;
   private stepSeconds = 0;
   private microBatchTokens = 0;
   private sinceLog = { steps: 0, loss: 0 };
   private savedStep: number | null = null;
+  private checkpoint: { path: string; step: number } | undefined;
   private readonly evaluations: TrainResult["evaluations"] = [];
 
   constructor(private readonly parts: LoopParts) {
     const { options } = parts.plan;
-    this.pairsPerStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps;
-    this.stepsPerEpoch = Math.ceil(parts.data.training.count / this.pairsPerStep);
-    this.totalSteps = options.maxTrainSteps ?? options.numTrainEpochs * this.stepsPerEpoch;
-    this.epochs = Math.ceil(this.totalSteps / this.stepsPerEpoch);
-    if (this.totalSteps > MOST_STEPS) {
-      throw new PeftTrainError(
-        "USAGE",
-        `--num_train_epochs=${options.numTrainEpochs} of ${this.stepsPerEpoch} steps are ${this.totalSteps} steps; ` +
-          `a run has at most ${MOST_STEPS}`,
-        { hint: "Lower --num_train_epochs, or raise --per_device_train_batch_size." },
-      );
-    }
+    const length = runLength(options, parts.data.training.count);
+    this.pairsPerStep = length.pairsPerStep;
+    this.stepsPerEpoch = length.stepsPerEpoch;
+    this.totalSteps = length.totalSteps;
+    this.epochs = length.epochs;
+    this.schedule = scheduleOf(options, this.totalSteps);
+    this.identity = identityOf(options, parts.data);
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {
-    const { plan, native, stopped } = this.parts;
-    await native.createAdapter(plan.spec, plan.options.seed);
-    this.microBatchTokens = trainingMicroBatch(native);
-    const started = this.startedEvent();
-    await this.tellAndLog(started);
-    await this.tellAndLog(this.memoryEvent());
-    await this.evaluate();
-    while (this.step < this.totalSteps && !stopped()) {
-      await this.trainEpoch();
-      if (stopped()) break;
-      await this.evaluate();
+    const { plan, stopped } = this.parts;
+    const started = await (this.parts.resume === undefined ? this.begin() : this.goOn(this.parts.resume));
+    while (!this.hasEnded() && !stopped()) {
+      if (!(await this.trainEpoch()) || !(await this.evaluate())) break;
       await this.save();
+      this.epochsEnded = this.epoch;
       if (plan.options.checkpointingSteps === "epoch") await this.saveCheckpoint(`epoch_${this.epoch - 1}`);
     }
     // Stopped on the way: keep what the steps since the last save have done.
+    if (!this.hasEnded() && this.step > 0 && this.checkpoint?.step !== this.step) {
+      await this.saveCheckpoint(`step_${this.step}`);
+    }
     if (this.step > 0 && this.savedStep !== this.step) await this.save();
     return {
       outputDir: this.parts.output.path,
       steps: this.step,
       epochs: this.epoch,
-      stopped: stopped() && !this.isComplete(),
+      stopped: !this.hasEnded(),
       savedStep: this.savedStep,
+      checkpoint: this.checkpoint?.path ?? null,
       evaluations: this.evaluations,
       trainableParameters: started.trainableParameters,
       allParameters: started.allParameters,
@@ -83,11 +86,54 @@ export class TrainLoop {
     };
   }
 
-  private async trainEpoch(): Promise<void> {
+  /** From nothing. */
+  private async begin(): Promise<StartedEvent> {
+    const { plan, native } = this.parts;
+    await native.createAdapter(plan.spec, plan.options.seed);
+    this.microBatchTokens = trainingMicroBatch(native);
+    const started = this.startedEvent();
+    await this.tellAndLog(started);
+    await this.tellAndLog(this.memoryEvent());
+    await this.evaluate();
+    return started;
+  }
+
+  /** From a checkpoint: exactly as the run that wrote it would have gone on. */
+  private async goOn(checkpoint: Checkpoint): Promise<StartedEvent> {
+    const { plan, native, output, tell } = this.parts;
+    await native.loadAdapter(checkpoint.weightsPath, plan.spec);
+    await native.loadOptimizer(checkpoint.optimizerPath);
+    this.microBatchTokens = trainingMicroBatch(native);
+    const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations } = checkpoint.state;
+    this.step = step;
+    // An epoch that --max_train_steps had cut short is taken up again when the run is made longer.
+    const ended = step === this.totalSteps ? epochsEnded : Math.floor(step / this.stepsPerEpoch);
+    this.epochsEnded = Math.min(epochsEnded, ended);
+    this.epoch = this.epochsEnded;
+    this.pairs = pairs;
+    this.stepSeconds = stepSeconds;
+    this.sinceLog = { ...sinceLog };
+    this.evaluations.push(...evaluations);
+    this.checkpoint = { path: checkpoint.folder, step };
+    this.savedStep = await output.savedStep();
+    const warning = machineWarning(checkpoint, this.machine());
+    if (warning !== undefined) tell({ event: "warning", message: warning });
+    const started = this.startedEvent();
+    tell(started);
+    tell(this.memoryEvent());
+    await output.restoreLog(checkpoint.log);
+    const rocAucBefore = evaluations[0]?.metrics.rocAuc ?? null;
+    const { folder: path } = checkpoint;
+    await this.tellAndLog({ event: "resumed", path, step, epoch: this.epoch, rocAucBefore });
+    return started;
+  }
+
+  /** Trains the epoch's batches from where the run stands in it; false when it was stopped before its end. */
+  private async trainEpoch(): Promise<boolean> {
     const { plan, data, stopped } = this.parts;
     const { options } = plan;
     const order = epochOrder(data.training.count, options.seed, this.epoch);
-    let start = 0;
+    let start = (this.step - this.epoch * this.stepsPerEpoch) * this.pairsPerStep;
     while (start < order.length && this.step < this.totalSteps && !stopped()) {
       const event = await this.trainStep(order.subarray(start, start + this.pairsPerStep));
       start += this.pairsPerStep;
@@ -98,7 +144,9 @@ export class TrainLoop {
       }
     }
     // A run that ends by --max_train_steps within an epoch counts it, as the article's script does.
-    if (start >= order.length || this.step === this.totalSteps) this.epoch++;
+    if (start < order.length && this.step < this.totalSteps) return false;
+    this.epoch++;
+    return true;
   }
 
   private async logStep({
@@ -120,12 +168,7 @@ export class TrainLoop {
   private async trainStep(indices: Int32Array): Promise<StepEvent> {
     const { plan, data, native } = this.parts;
     const { options } = plan;
-    const learningRate = learningRateAt(this.step, {
-      type: options.lrSchedulerType,
-      learningRate: options.learningRate,
-      warmupSteps: options.numWarmupSteps,
-      totalSteps: this.totalSteps,
-    });
+    const learningRate = learningRateAt(this.step, this.schedule);
     const startedAt = performance.now();
     let result: StepResult;
     try {
@@ -167,10 +210,10 @@ export class TrainLoop {
     };
   }
 
-  /** Measures the evaluation set, if there is one; a stop in between leaves the measurement out. */
-  private async evaluate(): Promise<void> {
+  /** Measures the evaluation set, if there is one; false when it was stopped in between. */
+  private async evaluate(): Promise<boolean> {
     const { plan, data, native, tell, stopped } = this.parts;
-    if (data.evaluation === undefined) return;
+    if (data.evaluation === undefined) return true;
     const startedAt = performance.now();
     const metrics = await evaluatePairs(native, data.evaluation, {
       batchSize: plan.options.perDeviceEvalBatchSize,
@@ -178,26 +221,71 @@ export class TrainLoop {
       onProgress: (done, total) => tell({ event: "evaluating", done, total }),
       stopped,
     });
-    if (metrics === undefined) return;
+    if (metrics === undefined) return false;
     const seconds = (performance.now() - startedAt) / 1000;
     const { epoch, step } = this;
     this.evaluations.push({ epoch, step, metrics });
     await this.tellAndLog({ event: "evaluated", epoch, step, metrics, seconds });
+    return true;
   }
 
   private async save(): Promise<void> {
     const { output } = this.parts;
     const { step, epoch } = this;
-    const files = await output.saveAdapter(this.content());
+    const files = await this.keepingLast(() => output.saveAdapter(this.content()));
     this.savedStep = step;
     await this.tellAndLog({ event: "saved", path: output.path, step, epoch, files });
   }
 
   private async saveCheckpoint(name: string): Promise<void> {
-    const { output } = this.parts;
-    const { step, epoch } = this;
-    const files = await output.saveCheckpoint(name, this.content());
-    await this.tellAndLog({ event: "saved", path: `${output.path}/${name}`, step, epoch, files });
+    const { output, plan } = this.parts;
+    const { saveTotalLimit } = plan.options;
+    const saved = await this.keepingLast(() =>
+      output.saveCheckpoint(name, this.content(), this.checkpointContent(), saveTotalLimit),
+    );
+    this.checkpoint = { path: saved.path, step: saved.step };
+    await this.tellAndLog({ event: "saved", ...saved });
+  }
+
+  private checkpointContent(): CheckpointContent {
+    const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations } = this;
+    return {
+      state: { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations },
+      identity: this.identity,
+      machine: this.machine(),
+      saveOptimizer: (file) => this.parts.native.saveOptimizer(file),
+    };
+  }
+
+  private machine(): Machine {
+    const { engine, native } = this.parts;
+    const { device, threads } = native.info();
+    const { cpuKernels, torchVersion } = engine;
+    return { device, threads, cpuKernels, torchVersion, microBatchTokens: this.microBatchTokens };
+  }
+
+  /** Where nothing can be written any more, what can be gone on from is worth more than the reason. */
+  private async keepingLast<T>(write: () => Promise<T>): Promise<T> {
+    try {
+      return await write();
+    } catch (error) {
+      if (!(error instanceof PeftTrainError) || error.code !== "OUTPUT_UNWRITABLE") throw error;
+      const { message, code } = error;
+      const at = `step ${this.step} of ${this.totalSteps}`;
+      if (this.checkpoint === undefined) {
+        throw new PeftTrainError(code, `${at}: ${message} (there is no earlier checkpoint)`, {
+          cause: error,
+        });
+      }
+      throw new PeftTrainError(
+        code,
+        `${at}: ${message} (${this.checkpoint.path} of step ${this.checkpoint.step} is whole)`,
+        {
+          hint: "Make room, then go on with the same command and --resume_from_checkpoint=latest.",
+          cause: error,
+        },
+      );
+    }
   }
 
   private content(): AdapterContent {
@@ -210,9 +298,9 @@ export class TrainLoop {
     });
   }
 
-  private isComplete(): boolean {
-    const measured = this.parts.data.evaluation === undefined || this.measuredNow() !== undefined;
-    return this.step === this.totalSteps && measured;
+  /** Whether all steps are done and the last epoch's evaluation and save too. */
+  private hasEnded(): boolean {
+    return this.step >= this.totalSteps && this.epochsEnded >= this.epochs;
   }
 
   /** The metrics of the weights as they stand, if they were measured. */
@@ -255,7 +343,7 @@ export class TrainLoop {
   }
 
   private async tellAndLog(event: TrainEvent): Promise<void> {
-    await this.parts.output.log(event);
+    await this.keepingLast(() => this.parts.output.log(event));
     this.parts.tell(event);
   }
 

@@ -30,6 +30,7 @@ export type OptionDefinition = Described &
       }
     | { type: "targets"; default: readonly string[] }
     | { type: "checkpoints"; default: null }
+    | { type: "settings"; default: null }
   );
 
 export const OPTION_GROUPS = ["Model", "Weights", "Data", "LoRA", "Training", "Output", "Machine"] as const;
@@ -289,6 +290,20 @@ export const TRAIN_OPTIONS = {
     max: MOST,
     doc: "steps over which it rises from 0 first",
   },
+  warmup_ratio: {
+    group: "Training",
+    type: "number",
+    default: 0,
+    min: 0,
+    max: 1,
+    doc: "the same as a part of all steps; num_warmup_steps comes before it",
+  },
+  lr_scheduler_kwargs: {
+    group: "Training",
+    type: "settings",
+    default: null,
+    doc: "settings of the schedule as JSON, named as in transformers: '{\"num_cycles\": 3}'",
+  },
   weight_decay: {
     group: "Training",
     type: "number",
@@ -364,7 +379,21 @@ export const TRAIN_OPTIONS = {
     group: "Output",
     type: "checkpoints",
     default: null,
-    doc: "keep the adapter of every N steps (step_N), or of every epoch (epoch_N)",
+    doc: "save a checkpoint every N steps (step_N), or after every epoch (epoch_N)",
+  },
+  save_total_limit: {
+    group: "Output",
+    type: "integer",
+    default: null,
+    min: 1,
+    max: MOST,
+    doc: "keep this many checkpoints, the newest; default: all",
+  },
+  resume_from_checkpoint: {
+    group: "Output",
+    type: "string",
+    default: null,
+    doc: "go on from this checkpoint's folder, or from the latest in --output_dir that is whole",
   },
   logging_steps: {
     group: "Output",
@@ -413,7 +442,6 @@ export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; o
   hub_token: { type: "string", off: [] },
   push_to_hub: { type: "boolean", off: ["false"] },
   report_to: { type: "string", off: ["none"] },
-  resume_from_checkpoint: { type: "string", off: [] },
   use_dora: { type: "boolean", off: ["false"] },
   with_tracking: { type: "boolean", off: ["false"] },
 };

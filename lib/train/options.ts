@@ -2,6 +2,7 @@ import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
+import { checkScheduleSettings, parseSettings, type ScheduleSettings } from "./schedule-settings.js";
 import { parseTargetText } from "./target-text.js";
 import { storageRequest, TRAIN_WEIGHT_OPTIONS, type WeightOptionValues } from "./weight-options.js";
 
@@ -17,7 +18,9 @@ type Value<D> = D extends { type: "boolean" }
       ? readonly string[] | string
       : D extends { type: "checkpoints" }
         ? number | "epoch"
-        : Choice<D>;
+        : D extends { type: "settings" }
+          ? ScheduleSettings
+          : Choice<D>;
 type Optional<D> = D extends { default: null; required: true }
   ? never
   : D extends { default: null }
@@ -143,6 +146,8 @@ function parseValue(definition: OptionDefinition, value: unknown): unknown {
     }
     case "targets":
       return parseTargets(value);
+    case "settings":
+      return parseSettings(value);
     case "checkpoints": {
       if (value === "epoch") return value;
       const steps = toNumber(value);
@@ -181,6 +186,8 @@ function allowed(definition: OptionDefinition): string {
     }
     case "targets":
       return "module names, a regular expression or all-linear";
+    case "settings":
+      return "a JSON object, such as '{\"num_cycles\": 3}'";
     case "checkpoints":
       return `a whole number of at least 1 and at most ${MOST_STEPS}, or epoch`;
   }
@@ -215,6 +222,7 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
       { hint: `Leave it out: a LoRA adapter is trained.` },
     );
   }
+  checkScheduleSettings(options, label);
   storageRequest(weightOptions(options), label);
   if (options.compute === "int8" && options.device !== "cpu") {
     throw new PeftTrainError(

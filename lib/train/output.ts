@@ -1,13 +1,16 @@
-import { existsSync, renameSync, rmSync } from "node:fs";
-import { type FileHandle, mkdir, open, rm, rmdir, stat } from "node:fs/promises";
+import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { syncFolder } from "../adapter/durable.js";
-import { type AdapterContent, CONFIG_FILE, LOG_FILE, stageAdapter } from "../adapter/folder.js";
-import { outputError } from "../data/file-error.js";
+import { type AdapterContent, CHECKPOINT, CONFIG_FILE, LOG_FILE, stageAdapter } from "../adapter/folder.js";
+import { RECORD_FILE, readRecord } from "../adapter/record.js";
+import { fileError, outputError } from "../data/file-error.js";
 import { makeFolder } from "../data/make-folder.js";
 import { PeftTrainError } from "../errors.js";
-import type { SavedFile } from "./events.js";
+import { type CheckpointContent, savedCheckpoint, stageState } from "./checkpoint.js";
+import type { SavedEvent, SavedFile } from "./events.js";
 import { jsonLine } from "./json-line.js";
+import { readManifest, writeManifest } from "./manifest.js";
 import { ADAPTER_FILES, earlierContent, requireFreeFolder } from "./output-content.js";
 import { OutputLock } from "./output-lock.js";
 
@@ -33,17 +36,23 @@ export class OutputFolder implements AsyncDisposable {
     /** Topmost folder that had to be made for the output folder to be in. */
     private readonly madeParent: string | undefined,
     private exists: boolean,
+    /** Whether a run goes on that wrote here: then all that is there stays. */
+    private readonly goOn: boolean,
   ) {
     process.once("exit", this.removeOnExit);
   }
 
   /**
    * Takes the folder for this run: refuses what would be overwritten, and finds out at once whether it can be written.
+   * With `goOn` it is the folder of a run that is resumed there.
    * @throws OUTPUT_EXISTS, OUTPUT_UNWRITABLE
    */
-  static async open(name: string, overwrite: boolean): Promise<OutputFolder> {
+  static async open(
+    name: string,
+    { overwrite, goOn = false }: { overwrite: boolean; goOn?: boolean },
+  ): Promise<OutputFolder> {
     const folder = path.resolve(name);
-    const exists = await requireFreeFolder(folder, name, overwrite);
+    const exists = goOn || (await requireFreeFolder(folder, name, overwrite));
     let madeParent: string | undefined;
     if (!exists) {
       try {
@@ -57,7 +66,7 @@ export class OutputFolder implements AsyncDisposable {
       lock = await OutputLock.take(folder, exists);
       await mkdir(path.join(lock.path, "content"));
       const logFile = await open(path.join(lock.path, "content", LOG_FILE), "a");
-      return new OutputFolder(folder, lock, logFile, madeParent, exists);
+      return new OutputFolder(folder, lock, logFile, madeParent, exists, goOn);
     } catch (cause) {
       await lock?.release();
       if (madeParent !== undefined) await removeEmpty(madeParent, folder);
@@ -72,6 +81,19 @@ export class OutputFolder implements AsyncDisposable {
     } catch (cause) {
       throw outputError(path.join(this.path, LOG_FILE), cause);
     }
+  }
+
+  /** Begins train_log.jsonl with the lines of the run that is resumed. */
+  async restoreLog(lines: string): Promise<void> {
+    try {
+      await this.logFile.appendFile(lines);
+      await this.logFile.sync();
+    } catch (cause) {
+      throw outputError(path.join(this.path, LOG_FILE), cause);
+    }
+    if (!this.goOn) return;
+    this.move(this.draft(LOG_FILE), this.at(LOG_FILE));
+    this.savedOnce = true;
   }
 
   /** Writes the adapter into the output folder, in place of the one of an earlier save. */
@@ -91,9 +113,20 @@ export class OutputFolder implements AsyncDisposable {
     return this.publish(staged.names);
   }
 
-  /** Writes an adapter into a folder of its own inside the output folder, such as `epoch_0`. */
-  async saveCheckpoint(name: string, content: AdapterContent): Promise<SavedFile[]> {
-    const staged = await this.stage(content);
+  /**
+   * Writes a checkpoint into a folder of its own inside the output folder, such as `epoch_0`; then removes the oldest
+   * others, so that at most `limit` are left.
+   */
+  async saveCheckpoint(
+    name: string,
+    adapter: AdapterContent,
+    checkpoint: CheckpointContent,
+    limit: number | null,
+  ): Promise<Omit<SavedEvent, "event">> {
+    const staged = await this.stage(adapter);
+    await stageState(staged.folder, checkpoint, await this.readLog());
+    const manifest = await writeManifest(staged.folder, checkpoint.state);
+    syncFolder(staged.folder);
     if (this.exists) {
       this.makeRoom();
       this.clear([name]); // a folder cannot be renamed onto one that holds something
@@ -101,7 +134,42 @@ export class OutputFolder implements AsyncDisposable {
     } else {
       this.move(staged.folder, this.draft(name));
     }
-    return this.publish(staged.names.map((file) => path.join(name, file)));
+    await this.publish([]);
+    if (limit !== null) await this.prune(name, limit);
+    return savedCheckpoint(this.at(name), manifest);
+  }
+
+  /** Removes the checkpoints of the fewest steps, damaged ones first, but never `newest`. */
+  private async prune(newest: string, limit: number): Promise<void> {
+    const others = readdirSync(this.path).filter((name) => CHECKPOINT.test(name) && name !== newest);
+    const steps = await Promise.all(
+      others.map((name) =>
+        readManifest(this.at(name)).then(
+          ({ step }) => step,
+          () => -1,
+        ),
+      ),
+    );
+    const oldestFirst = others.map((name, i) => ({ name, step: steps[i] as number }));
+    oldestFirst.sort((a, b) => a.step - b.step);
+    const surplus = oldestFirst.slice(0, Math.max(0, others.length + 1 - limit));
+    this.clear(surplus.map(({ name }) => name));
+    for (const { name: old } of surplus) {
+      rmSync(path.join(this.lock.path, `old-${old}`), { recursive: true, force: true });
+    }
+  }
+
+  /** Step of the adapter in the folder; null where there is none that is whole. */
+  async savedStep(): Promise<number | null> {
+    if (!existsSync(this.at(CONFIG_FILE))) return null;
+    return (await readRecord(this.at(RECORD_FILE)))?.step ?? null;
+  }
+
+  private async readLog(): Promise<string> {
+    const file = this.savedOnce ? this.at(LOG_FILE) : this.draft(LOG_FILE);
+    return readFile(file, "utf8").catch((cause: unknown) => {
+      throw fileError(file, cause);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

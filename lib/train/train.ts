@@ -1,12 +1,15 @@
 import { PeftTrainError } from "../errors.js";
 import { loadEngine } from "../native/load.js";
 import type { NativeEngine } from "../native/types.js";
+import { openCheckpoint } from "./checkpoint.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
+import { findCheckpoint, type ResumeSource } from "./find-checkpoint.js";
 import { TrainLoop } from "./loop.js";
-import { resolveTrainOptions, type TrainOptions } from "./options.js";
+import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options.js";
 import { OutputFolder } from "./output.js";
 import { loadTrainData, planRun } from "./preparation.js";
+import { requireSameOptions, requireSameRun } from "./resume.js";
 
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
@@ -65,13 +68,20 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     const startedAt = performance.now();
     const options = resolveTrainOptions(given);
     const plan = await planRun(options);
-    await using output = await OutputFolder.open(options.outputDir, options.overwriteOutputDir);
+    const source = await resumeSource(options);
+    const resume = source.checkpoint && (await openCheckpoint(source.checkpoint));
+    if (resume !== undefined) requireSameOptions(resume, options);
+    await using output = await OutputFolder.open(options.outputDir, {
+      overwrite: options.overwriteOutputDir || source.mayReplace,
+      goOn: source.inPlace,
+    });
     const tell = (event: TrainEvent): void => {
       if (event.event === "reading") this.endIfStopping();
       this.events.push(event);
     };
-    for (const message of plan.warnings) tell({ event: "warning", message });
+    for (const message of [...source.warnings, ...plan.warnings]) tell({ event: "warning", message });
     const data = await loadTrainData(plan, tell);
+    if (resume !== undefined) requireSameRun(resume, plan, data);
     this.endIfStopping();
     const engine = await (environment.engine ?? loadEngine)();
     if (options.compute === "int8" && engine.info().cpuKernels !== "avx512") {
@@ -88,7 +98,17 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       ...(plan.storage && { storage: plan.storage }),
     });
     try {
-      const loop = new TrainLoop({ plan, data, native, output, tell, stopped: () => this.stopping });
+      const stopped = (): boolean => this.stopping;
+      const loop = new TrainLoop({
+        plan,
+        data,
+        native,
+        output,
+        engine: engine.info(),
+        resume,
+        tell,
+        stopped,
+      });
       const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
       await output.log({ event: "finished", ...result });
       tell({ event: "finished", ...result });
@@ -103,6 +123,14 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     if (!this.stopping) return;
     throw new PeftTrainError("ABORTED", "stopped before training began; nothing was written");
   }
+}
+
+async function resumeSource(options: ResolvedTrainOptions): Promise<ResumeSource> {
+  const { resumeFromCheckpoint, outputDir, overwriteOutputDir } = options;
+  if (resumeFromCheckpoint === null) {
+    return { checkpoint: undefined, inPlace: false, mayReplace: false, warnings: [] };
+  }
+  return findCheckpoint(resumeFromCheckpoint, outputDir, overwriteOutputDir);
 }
 
 /** What there are thousands of, and what matters only at its moment. */

@@ -27,6 +27,8 @@ Napi::Function EncoderHandle::define(Napi::Env env) {
        InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
        InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
        InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
+       InstanceMethod<&EncoderHandle::save_optimizer>("saveOptimizer"),
+       InstanceMethod<&EncoderHandle::load_optimizer>("loadOptimizer"),
        InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
        InstanceMethod<&EncoderHandle::step>("step"), InstanceMethod<&EncoderHandle::gradients>("gradients"),
        InstanceMethod<&EncoderHandle::encode>("encode"),
@@ -121,6 +123,22 @@ Napi::Value EncoderHandle::save_adapter(const Napi::CallbackInfo& info) {
   const std::string path = to_string(info[0], "path");
   return run(info.Env(), [this, path] {
     session_->save_adapter(path);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::save_optimizer(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  return run(info.Env(), [this, path] {
+    session_->save_optimizer(path);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::load_optimizer(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  return run(info.Env(), [this, path] {
+    session_->load_optimizer(path);
     return resolve_undefined();
   });
 }

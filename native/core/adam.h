@@ -22,6 +22,10 @@ class Adam {
   explicit Adam(const Tensor& parameters);
   void step(Tensor parameters, const Tensor& gradient, const AdamOptions& options);
   int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
+  /// Flat, as the parameters are.
+  const Tensor& first_moment() const { return first_moment_; }
+  const Tensor& second_moment() const { return second_moment_; }
 
  private:
   Tensor first_moment_, second_moment_;

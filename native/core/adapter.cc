@@ -183,4 +183,11 @@ std::map<std::string, Tensor> Adapter::named_gradients() const {
   return named(modules_, &LoraModule::grad_a, &LoraModule::grad_b);
 }
 
+std::map<std::string, Tensor> Adapter::named_like_trained(const Tensor& flat) const {
+  std::map<std::string, Tensor> views;
+  for (const auto& [key, gradient] : named_gradients())
+    views[key] = flat.narrow(0, gradient.storage_offset(), gradient.numel()).view(gradient.sizes());
+  return views;
+}
+
 }  // namespace peft

@@ -67,6 +67,8 @@ class Adapter {
   /// Keyed as PEFT's file is.
   std::map<std::string, Tensor> named_weights() const;
   std::map<std::string, Tensor> named_gradients() const;
+  /// Views of a buffer laid out as trained() is, keyed and shaped as the trained matrices are.
+  std::map<std::string, Tensor> named_like_trained(const Tensor& flat) const;
 
  private:
   double dropout_;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/optimizer_file.h"
 #include "core/pair_loss.h"
 #include "error.h"
 
@@ -108,6 +109,15 @@ void Session::install(std::unique_ptr<Adapter> adapter) {
 }
 
 void Session::save_adapter(const std::string& path) const { adapter("saveAdapter").save(path); }
+
+void Session::save_optimizer(const std::string& path) const {
+  peft::save_optimizer(path, adapter("saveOptimizer"), *adam_);
+}
+
+void Session::load_optimizer(const std::string& path) {
+  const c10::InferenceMode no_grad;
+  peft::load_optimizer(path, adapter("loadOptimizer"), *adam_);
+}
 
 void Session::remove_adapter() {
   encoder_.attach(nullptr);

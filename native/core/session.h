@@ -74,6 +74,9 @@ class Session {
   void create_adapter(const AdapterSpec& spec, uint64_t seed);
   void load_adapter(const std::string& path, const AdapterSpec& spec);
   void save_adapter(const std::string& path) const;
+  /// Adam's state beside the adapter: with both, training goes on as if it had never stopped.
+  void save_optimizer(const std::string& path) const;
+  void load_optimizer(const std::string& path);
   void remove_adapter();
   std::map<std::string, std::vector<float>> adapter_weights() const;
 

@@ -337,7 +337,6 @@ describe("the article's command line", () => {
     "--bf16",
     "--push_to_hub",
     "--hub_model_id=me/mine",
-    "--resume_from_checkpoint=out/epoch_0",
     "--bnb_4bit_compute_dtype=float16",
     "--use_dora",
     "--no-use_peft",

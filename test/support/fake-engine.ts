@@ -1,4 +1,4 @@
-import { copyFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { PeftTrainError } from "../../lib/errors.js";
 import type {
   AdapterSpec,
@@ -28,6 +28,9 @@ export class FakeEngine implements NativeEngine {
   closed = 0;
   /** Called with the number of the step, from 0; may throw or return a result of its own. */
   onStep: (step: number) => StepResult | undefined = () => undefined;
+
+  /** Called with the path of every file of tensors before it is written; may throw. */
+  onSave: (path: string) => void = () => undefined;
 
   info() {
     return { engineVersion: "fake", torchVersion: "0.0.0", cudaDevices: 0, cpuKernels: "generic" };
@@ -62,6 +65,7 @@ export class FakeEngine implements NativeEngine {
 
 class FakeEncoder implements NativeEncoder {
   private trained = 0;
+  private moments = 0;
   private trainable = 0;
 
   constructor(
@@ -93,17 +97,35 @@ class FakeEncoder implements NativeEncoder {
   }
 
   async createAdapter(spec: AdapterSpec, seed: number): Promise<void> {
-    this.engine.spec = spec;
+    this.install(spec);
     this.engine.seed = seed;
-    this.trainable = spec.modules.reduce((sum, { rank }) => sum + 2 * rank * this.dim, 0);
     this.trained = 0;
+    this.moments = 0;
   }
 
-  async loadAdapter(_path: string, spec: AdapterSpec): Promise<void> {
+  async loadAdapter(path: string, spec: AdapterSpec): Promise<void> {
+    this.install(spec);
+    const bytes = readFileSync(path);
+    this.trained = bytes.readFloatLE(bytes.length - 4);
+    this.moments = 0;
+  }
+
+  async saveOptimizer(path: string): Promise<void> {
+    this.engine.onSave(path);
+    writeFileSync(path, String(this.moments));
+  }
+
+  async loadOptimizer(path: string): Promise<void> {
+    this.moments = Number(readFileSync(path, "utf8"));
+  }
+
+  private install(spec: AdapterSpec): void {
     this.engine.spec = spec;
+    this.trainable = spec.modules.reduce((sum, { rank }) => sum + 2 * rank * this.dim, 0);
   }
 
   async saveAdapter(path: string): Promise<void> {
+    this.engine.onSave(path);
     const header = Buffer.from(
       JSON.stringify({ trained: { dtype: "F32", shape: [1], data_offsets: [0, 4] } }),
     );
@@ -119,7 +141,8 @@ class FakeEncoder implements NativeEncoder {
   async step(batch: PairBatch, options: StepOptions): Promise<StepResult> {
     this.engine.steps.push({ batch, options });
     const result = this.engine.onStep(options.step);
-    this.trained++;
+    // As with Adam, moments that were lost change what is trained.
+    this.trained += ++this.moments === options.step + 1 ? 1 : 100;
     return result ?? { loss: 1 / this.trained, gradNorm: 0.5 };
   }
 

@@ -183,6 +183,34 @@ PEFT_TEST(steps_repeat_to_the_bit) {
   }
 }
 
+PEFT_TEST(a_restored_optimiser_goes_on_to_the_bit) {
+  const Setup setup = with_dropout(spec_for(tiny_shape(), kQkv, 4, 2.0, 0.1));
+  const TemporaryFile weights("saved.safetensors"), moments("optimizer.safetensors");
+  const auto train = [&](Session& session, uint32_t from, uint32_t to) {
+    for (uint32_t step = from; step < to; step++) session.step(setup.batch, {{7, step, 90}, {}, 1.0});
+  };
+  const auto whole = setup.session();
+  train(*whole, 0, 3);
+  whole->save_adapter(weights.path());
+  whole->save_optimizer(moments.path());
+  train(*whole, 3, 6);
+  const auto resumed = setup.session();
+  resumed->load_adapter(weights.path(), setup.spec);
+  resumed->load_optimizer(moments.path());
+  train(*resumed, 3, 6);
+  check(resumed->adapter_weights() == whole->adapter_weights(), "three steps after the file");
+  const auto without = setup.session();
+  without->load_adapter(weights.path(), setup.spec);
+  train(*without, 3, 6);
+  check(without->adapter_weights() != whole->adapter_weights(), "the moments matter");
+  const auto other = setup.session();
+  other->create_adapter(spec_for(tiny_shape(), kQkv, 2, 2.0, 0.1), 1);
+  check_error([&] { other->load_optimizer(moments.path()); }, "CHECKPOINT_CORRUPT", "another shape");
+  check_error([&] { other->load_optimizer(weights.path()); }, "CHECKPOINT_CORRUPT", "\"step\" is missing");
+  other->remove_adapter();
+  check_error([&] { other->load_optimizer(moments.path()); }, "USAGE", "loadOptimizer needs an adapter");
+}
+
 PEFT_TEST(adam_and_clipping_match_the_formulas) {
   const Setup setup(tiny_shape(), spec_for(tiny_shape(), kQkv, 4, 2.0, 0));
   const auto session = setup.session();

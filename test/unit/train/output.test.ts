@@ -4,6 +4,8 @@ import { beforeAll, describe, expect, it, vi } from "vitest";
 import { type AdapterContent, openAdapterFolder } from "../../../lib/adapter/folder.js";
 import { fingerprint } from "../../../lib/model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../../../lib/model/folder.js";
+import type { CheckpointContent } from "../../../lib/train/checkpoint.js";
+import { findCheckpoint } from "../../../lib/train/find-checkpoint.js";
 import { OutputFolder } from "../../../lib/train/output.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 import { writeTinyModel } from "../../support/tiny-model.js";
@@ -80,6 +82,37 @@ async function content(run: "first" | "second", step: number): Promise<AdapterCo
   };
 }
 
+/** What a checkpoint holds beside its adapter. */
+function state(step: number): CheckpointContent {
+  return {
+    state: {
+      step,
+      epochsEnded: step,
+      pairs: 0,
+      stepSeconds: 0,
+      sinceLog: { steps: 0, loss: 0 },
+      evaluations: [],
+    },
+    identity: {
+      options: {},
+      totalSteps: 9,
+      warmupSteps: 0,
+      trainPairs: 1,
+      trainSha256: "",
+      evalPairs: 0,
+      evalSha256: null,
+    },
+    machine: {
+      device: "cpu",
+      threads: 1,
+      cpuKernels: "generic",
+      torchVersion: "0.0.0",
+      microBatchTokens: 512,
+    },
+    saveOptimizer: async (file) => fs.writeFileSync(file, String(step)),
+  };
+}
+
 /** Saves of which the files of a folder are, where PEFT or this package would take it for an adapter. */
 function marks(folder: string): string[] | undefined {
   const read = (name: string) => fs.readFileSync(join(folder, name), "utf8");
@@ -99,14 +132,14 @@ describe("an output folder behind a link", () => {
   it("takes the files where the link leads to a folder", async () => {
     fs.mkdirSync(temporary.path("elsewhere"));
     fs.symlinkSync("elsewhere", temporary.path("link"));
-    await using output = await OutputFolder.open(temporary.path("link"), false);
+    await using output = await OutputFolder.open(temporary.path("link"), { overwrite: false });
     await output.saveAdapter(await content("first", 1));
     expect(marks(temporary.path("elsewhere"))).toEqual(["first 1"]);
   });
 
   it("is refused before training where the link leads nowhere", async () => {
     fs.symlinkSync("nowhere", temporary.path("dangling"));
-    await expect(OutputFolder.open(temporary.path("dangling"), false)).rejects.toMatchObject({
+    await expect(OutputFolder.open(temporary.path("dangling"), { overwrite: false })).rejects.toMatchObject({
       code: "OUTPUT_EXISTS",
       message: expect.stringContaining("dangling is a link to a folder that is not there"),
     });
@@ -121,8 +154,8 @@ describe("a run that is killed over an earlier one", () => {
       await content("second", 3),
     ];
     const earlier = temporary.path("earlier");
-    const run = await OutputFolder.open(earlier, false);
-    await run.saveCheckpoint("epoch_0", first);
+    const run = await OutputFolder.open(earlier, { overwrite: false });
+    await run.saveCheckpoint("epoch_0", first, state(1), null);
     await run.saveAdapter(first);
     await run[Symbol.asyncDispose]();
     const seen = new Set<string>();
@@ -133,15 +166,17 @@ describe("a run that is killed over an earlier one", () => {
       Object.assign(life, { operations: 0, killAt });
       let killed = false;
       try {
-        await using output = await OutputFolder.open(out, true);
-        await output.saveCheckpoint("epoch_0", second);
+        await using output = await OutputFolder.open(out, { overwrite: true });
+        await output.saveCheckpoint("epoch_0", second, state(2), null);
         await output.saveAdapter(second);
-        await output.saveCheckpoint("epoch_0", third);
+        await output.saveCheckpoint("epoch_0", third, state(3), null);
         await output.saveAdapter(third);
       } catch {
         killed = true;
       }
       life.killAt = Number.POSITIVE_INFINITY;
+      // Wherever it was killed, what is there as a checkpoint is whole.
+      expect((await findCheckpoint("latest", out, true)).warnings.join()).not.toContain("skipped");
       for (const folder of [out, join(out, "epoch_0")]) {
         const found = marks(folder);
         if (found !== undefined) {
@@ -170,8 +205,8 @@ describe("a run that is killed over an earlier one", () => {
 
   it("names the checkpoint that is left when its adapter is asked for", async () => {
     const out = temporary.path("checkpoint-only");
-    await using output = await OutputFolder.open(out, false);
-    await output.saveCheckpoint("step_7", await content("first", 7));
+    await using output = await OutputFolder.open(out, { overwrite: false });
+    await output.saveCheckpoint("step_7", await content("first", 7), state(7), null);
     await expect(openAdapterFolder(out, models.first as ModelFolder)).rejects.toMatchObject({
       hint: expect.stringContaining(join(out, "step_7")),
     });

@@ -116,6 +116,7 @@ describe("a run", () => {
           learningRate: 1e-3,
           warmupSteps: 3,
           totalSteps: 10,
+          settings: {},
         }),
       });
     }
