@@ -18,6 +18,7 @@ const CONTENTS: Record<string, string> = {
   "special_tokens_map.json": "the base model's tokenizer",
   "tokenizer.json": "the base model's tokenizer",
   "tokenizer_config.json": "the base model's tokenizer",
+  "train_config.json": "every option: npx peft-train --config repeats the run",
   "train_log.jsonl": "losses and metrics, one a line",
   "vocab.txt": "the base model's tokenizer",
 };

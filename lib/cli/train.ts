@@ -17,6 +17,11 @@ export const trainCommand: CommandModule<object, FlagValues> = {
       yargs.option(name, { ...(type === "boolean" ? { type } : {}), hidden: true });
     }
     return yargs
+      .option("config", {
+        group: "Output:",
+        describe:
+          "YAML or JSON file of options, named as the flags; flags win. A run saves its own as train_config.json",
+      })
       .options(OUTPUT_FLAGS)
       .example("$0 demo", "Train a small encoder in a minute, with nothing to prepare")
       .example(

@@ -9,6 +9,7 @@ import { trainingMicroBatch } from "./micro-batch.js";
 import { MOST_STEPS } from "./option-table.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
+import { runConfig } from "./run-config.js";
 import { learningRateAt } from "./schedule.js";
 
 export interface LoopParts {
@@ -188,7 +189,7 @@ export class TrainLoop {
   private async save(): Promise<void> {
     const { output } = this.parts;
     const { step, epoch } = this;
-    const files = await output.saveAdapter(this.content());
+    const files = await output.saveAdapter(this.content(), runConfig(this.parts.plan.options));
     this.savedStep = step;
     await this.tellAndLog({ event: "saved", path: output.path, step, epoch, files });
   }

@@ -1,13 +1,26 @@
 import { readdirSync } from "node:fs";
 import { lstat, readdir, stat } from "node:fs/promises";
-import { CHECKPOINT, CONFIG_FILE, LOG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "../adapter/folder.js";
+import {
+  CHECKPOINT,
+  CONFIG_FILE,
+  LOG_FILE,
+  RUN_CONFIG_FILE,
+  TOKENIZER_FILES,
+  WEIGHTS_FILE,
+} from "../adapter/folder.js";
 import { RECORD_FILE } from "../adapter/record.js";
 import { outputError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import { LOCK_INSIDE } from "./output-lock.js";
 
 /** In the order in which they must go: without adapter_config.json the others are no adapter to anybody. */
-export const ADAPTER_FILES: readonly string[] = [CONFIG_FILE, WEIGHTS_FILE, ...TOKENIZER_FILES, RECORD_FILE];
+export const ADAPTER_FILES: readonly string[] = [
+  CONFIG_FILE,
+  WEIGHTS_FILE,
+  ...TOKENIZER_FILES,
+  RUN_CONFIG_FILE,
+  RECORD_FILE,
+];
 const OUR_FILES = new Set([...ADAPTER_FILES, LOG_FILE, LOCK_INSIDE]);
 
 /**

@@ -1,8 +1,14 @@
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { syncFolder } from "../adapter/durable.js";
-import { type AdapterContent, CONFIG_FILE, LOG_FILE, stageAdapter } from "../adapter/folder.js";
+import { syncFolder, writeDurably } from "../adapter/durable.js";
+import {
+  type AdapterContent,
+  CONFIG_FILE,
+  LOG_FILE,
+  RUN_CONFIG_FILE,
+  stageAdapter,
+} from "../adapter/folder.js";
 import { outputError } from "../data/file-error.js";
 import { makeFolder } from "../data/make-folder.js";
 import { PeftTrainError } from "../errors.js";
@@ -74,9 +80,11 @@ export class OutputFolder implements AsyncDisposable {
     }
   }
 
-  /** Writes the adapter into the output folder, in place of the one of an earlier save. */
-  async saveAdapter(content: AdapterContent): Promise<SavedFile[]> {
+  /** Writes the adapter and the run's configuration into the output folder, in place of those of an earlier save. */
+  async saveAdapter(content: AdapterContent, runConfig: string): Promise<SavedFile[]> {
     const staged = await this.stage(content);
+    await writeDurably(path.join(staged.folder, RUN_CONFIG_FILE), runConfig);
+    staged.names.unshift(RUN_CONFIG_FILE);
     if (this.exists) {
       this.makeRoom();
       this.clear(ADAPTER_FILES);
