@@ -23,6 +23,11 @@ const CONTENTS: Record<string, string> = {
   "vocab.txt": "the base model's tokenizer",
 };
 
+interface Bytes {
+  bytesRead: number;
+  bytesTotal: number;
+}
+
 /** A training run for people: progress and warnings on stderr, results on stdout. */
 export class TrainReport implements Report {
   private reading: { path: string; progress: ByteProgress } | undefined;
@@ -42,7 +47,10 @@ export class TrainReport implements Report {
         this.note(`warning: ${event.message}`);
         break;
       case "reading":
-        this.read(event.path, event.bytesRead, event.bytesTotal);
+        this.read(event.path, `Reading ${path.basename(event.path)}`, event);
+        break;
+      case "downloading":
+        this.read(event.file, `Downloading ${event.file}`, event);
         break;
       case "started":
         this.start(event);
@@ -66,6 +74,9 @@ export class TrainReport implements Report {
         this.clear();
         this.print(`Saved ${shortPath(event.path)} (step ${count(event.step)})`);
         break;
+      case "pushed":
+        this.print(`Uploaded to ${event.url}`);
+        break;
       case "finished":
         this.finished(event);
         break;
@@ -81,10 +92,10 @@ export class TrainReport implements Report {
     this.clear();
   }
 
-  private read(file: string, bytesRead: number, bytesTotal: number): void {
+  private read(file: string, title: string, { bytesRead, bytesTotal }: Bytes): void {
     if (this.reading?.path !== file) {
       this.reading?.progress.stop();
-      this.reading = { path: file, progress: new ByteProgress(`Reading ${path.basename(file)}`) };
+      this.reading = { path: file, progress: new ByteProgress(title) };
     }
     this.reading.progress.update(bytesRead, bytesTotal);
   }

@@ -1,10 +1,13 @@
 import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
+import { hubSettings } from "../hub/settings.js";
 import { loadEngine } from "../native/load.js";
 import type { NativeEngine } from "../native/types.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
+import { HubPush } from "./hub-push.js";
 import { TrainLoop } from "./loop.js";
-import { resolveTrainOptions, type TrainOptions } from "./options.js";
+import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options.js";
 import { OutputFolder } from "./output.js";
 import { loadTrainData, planRun } from "./preparation.js";
 
@@ -35,6 +38,8 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   readonly result: Promise<TrainResult>;
   private readonly events = new EventQueue<TrainEvent>(isProgress);
   private stopping = false;
+  /** Ends what is being fetched from the Hub, or sent there. */
+  private readonly downloads = new AbortController();
 
   constructor(options: TrainOptions, environment: TrainEnvironment) {
     this.result = this.run(options, environment);
@@ -50,6 +55,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
    */
   stop(): void {
     this.stopping = true;
+    this.downloads.abort();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<TrainEvent> {
@@ -64,7 +70,9 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   private async run(given: TrainOptions, environment: TrainEnvironment): Promise<TrainResult> {
     const startedAt = performance.now();
     const options = resolveTrainOptions(given);
-    const plan = await planRun(options);
+    const hub = this.hubAccess(options);
+    const push = options.pushToHub ? await HubPush.prepare(options, hub) : undefined;
+    const plan = await planRun(options, hub);
     await using output = await OutputFolder.open(options.outputDir, options.overwriteOutputDir);
     const tell = (event: TrainEvent): void => {
       if (event.event === "reading") this.endIfStopping();
@@ -90,12 +98,23 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     try {
       const loop = new TrainLoop({ plan, data, native, output, tell, stopped: () => this.stopping });
       const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
+      if (push !== undefined && !result.stopped) tell(await push.upload(plan, result));
       await output.log({ event: "finished", ...result });
       tell({ event: "finished", ...result });
       return result;
     } finally {
       await native.close();
     }
+  }
+
+  private hubAccess(options: ResolvedTrainOptions): HubAccess {
+    return {
+      settings: hubSettings(options.hubToken ?? undefined),
+      signal: this.downloads.signal,
+      onNote: (message) => this.events.push({ event: "warning", message }),
+      onProgress: (file, bytesRead, bytesTotal) =>
+        this.events.push({ event: "downloading", file, bytesRead, bytesTotal }),
+    };
   }
 
   /** While data is read there is nothing to keep yet. */
@@ -107,5 +126,5 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
 
 /** What there are thousands of, and what matters only at its moment. */
 function isProgress({ event }: TrainEvent): boolean {
-  return event === "step" || event === "reading" || event === "evaluating";
+  return event === "step" || event === "reading" || event === "downloading" || event === "evaluating";
 }

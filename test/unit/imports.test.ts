@@ -11,7 +11,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["train", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],
-  ["native", "setup"],
+  ["native", "setup", "hub"],
   ["data", "metrics"],
   ["errors.ts", "version.ts"],
 ];
