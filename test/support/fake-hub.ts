@@ -120,8 +120,18 @@ export class FakeHub implements AsyncDisposable {
       if (!storage && isLarge(name ?? "", file)) {
         const oid = hash(file);
         this.objects.set(oid, file);
-        response.writeHead(302, { location: `${this.storage}/${oid}` }).end();
-      } else sendPart(response, file, range);
+        response
+          .writeHead(302, {
+            location: `${this.storage}/${oid}`,
+            "x-repo-commit": sha,
+            "x-linked-etag": `"${oid}"`,
+            "x-linked-size": file.length,
+          })
+          .end();
+      } else {
+        if (!storage) response.setHeader("x-repo-commit", sha ?? "").setHeader("etag", `"${gitHash(file)}"`);
+        sendPart(response, file, range);
+      }
     } else this.api(asked, body, response);
   }
 
@@ -166,7 +176,7 @@ export class FakeHub implements AsyncDisposable {
         gated: false,
         likes: 0,
         downloads: 0,
-        lastModified: "2026-01-01",
+        lastModified: "2026-01-01T00:00:00.000Z",
       });
     } else if (treeId !== undefined && treeSha !== undefined) {
       json([...(this.files(treeId, treeSha) ?? [])].map(([name, content]) => entry(name, content)));
