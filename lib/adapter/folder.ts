@@ -26,6 +26,8 @@ export const TOKENIZER_FILES = [
 ];
 /** What a training run leaves beside its adapter, from its first save on. */
 export const LOG_FILE = "train_log.jsonl";
+/** TensorBoard's event files of a run. */
+export const EVENTS_FOLDER = "runs";
 /** Every option of the run; not config.json, for which transformers takes such a folder for a whole model. */
 export const RUN_CONFIG_FILE = "train_config.json";
 /** Folder of a checkpoint inside an output folder. */

@@ -1,6 +1,6 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
-import { CHECKPOINT } from "../adapter/folder.js";
+import { CHECKPOINT, EVENTS_FOLDER } from "../adapter/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
 import { type ResolvedTrainOptions, weightOptions } from "../train/options.js";
@@ -221,11 +221,17 @@ function evaluationTable({ evaluations }: TrainResult): string {
 /** What is in an output folder, checkpoints as one line each. */
 function fileTable(folder: string): string {
   const rows = readdirSync(folder, { withFileTypes: true })
-    .filter(({ name }) => CHECKPOINT.test(name) || name in CONTENTS)
+    .filter(({ name }) => CHECKPOINT.test(name) || name === EVENTS_FOLDER || name in CONTENTS)
     .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
     .map((entry) =>
       entry.isDirectory()
-        ? [`${entry.name}/`, "", "the adapter as it stood then"]
+        ? [
+            `${entry.name}/`,
+            "",
+            entry.name === EVENTS_FOLDER
+              ? `for tensorboard --logdir ${shortPath(folder)}`
+              : "the adapter as it stood then",
+          ]
         : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
     );
   return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });

@@ -62,6 +62,9 @@ const PLACES = new Set([
   "push_to_hub",
   "hub_model_id",
   "hub_private_repo",
+  "with_tracking",
+  "report_to",
+  "logging_dir",
 ]);
 
 /** Options without those that say where, so that a run into another folder writes the same bytes. */

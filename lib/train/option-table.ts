@@ -41,6 +41,7 @@ export const OPTION_GROUPS = [
   "LoRA",
   "Training",
   "Output",
+  "Tracking",
   "Hub",
   "Machine",
 ] as const;
@@ -385,6 +386,25 @@ export const TRAIN_OPTIONS = {
     max: MOST,
     doc: "steps that a logged loss is the mean of",
   },
+  with_tracking: {
+    group: "Tracking",
+    type: "boolean",
+    default: false,
+    doc: "write losses and metrics for a tracker",
+  },
+  report_to: {
+    group: "Tracking",
+    type: "string",
+    default: null,
+    choices: ["tensorboard", "wandb", "all", "none"],
+    doc: "which tracker; all is TensorBoard in this version; default: all with --with_tracking",
+  },
+  logging_dir: {
+    group: "Tracking",
+    type: "string",
+    default: null,
+    doc: "folder of TensorBoard's event files; default: runs in the output folder, from the first save on",
+  },
   push_to_hub: {
     group: "Hub",
     type: "boolean",
@@ -446,8 +466,6 @@ export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; o
   bf16: { type: "boolean", off: ["false"] },
   bnb_4bit_compute_dtype: { type: "string", off: ["float32"] },
   fp16: { type: "boolean", off: ["false"] },
-  report_to: { type: "string", off: ["none"] },
   resume_from_checkpoint: { type: "string", off: [] },
   use_dora: { type: "boolean", off: ["false"] },
-  with_tracking: { type: "boolean", off: ["false"] },
 };

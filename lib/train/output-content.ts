@@ -3,6 +3,7 @@ import { lstat, readdir, stat } from "node:fs/promises";
 import {
   CHECKPOINT,
   CONFIG_FILE,
+  EVENTS_FOLDER,
   LOG_FILE,
   RUN_CONFIG_FILE,
   TOKENIZER_FILES,
@@ -21,7 +22,7 @@ export const ADAPTER_FILES: readonly string[] = [
   RUN_CONFIG_FILE,
   RECORD_FILE,
 ];
-const OUR_FILES = new Set([...ADAPTER_FILES, LOG_FILE, LOCK_INSIDE]);
+const OUR_FILES = new Set([...ADAPTER_FILES, EVENTS_FOLDER, LOG_FILE, LOCK_INSIDE]);
 
 /**
  * Checks that a run may write to `folder`: it is not there, empty, or may be overwritten.
@@ -97,7 +98,7 @@ export function earlierContent(folder: string): string[] {
   if (!wroteHere(names)) return [];
   const files = ADAPTER_FILES.filter((name) => name !== RECORD_FILE);
   const checkpoints = names.filter((name) => CHECKPOINT.test(name));
-  return [...files, ...checkpoints, RECORD_FILE];
+  return [...files, ...checkpoints, EVENTS_FOLDER, RECORD_FILE];
 }
 
 /** A run that ended before its first epoch has left a log and perhaps checkpoints only. */

@@ -5,6 +5,7 @@ import { syncFolder, writeDurably } from "../adapter/durable.js";
 import {
   type AdapterContent,
   CONFIG_FILE,
+  EVENTS_FOLDER,
   LOG_FILE,
   RUN_CONFIG_FILE,
   stageAdapter,
@@ -80,6 +81,17 @@ export class OutputFolder implements AsyncDisposable {
     }
   }
 
+  /** Makes a folder that comes into the output folder with the first save; files in it may stay open meanwhile. */
+  async addEventsFolder(): Promise<string> {
+    const folder = this.draft(EVENTS_FOLDER);
+    try {
+      await mkdir(folder);
+    } catch (cause) {
+      throw outputError(folder, cause);
+    }
+    return folder;
+  }
+
   /** Writes the adapter and the run's configuration into the output folder, in place of those of an earlier save. */
   async saveAdapter(content: AdapterContent, runConfig: string): Promise<SavedFile[]> {
     const staged = await this.stage(content);
@@ -145,6 +157,7 @@ export class OutputFolder implements AsyncDisposable {
     if (this.savedOnce) return;
     this.clear(earlierContent(this.path));
     this.move(this.draft(LOG_FILE), this.at(LOG_FILE));
+    if (existsSync(this.draft(EVENTS_FOLDER))) this.move(this.draft(EVENTS_FOLDER), this.at(EVENTS_FOLDER));
     this.savedOnce = true;
   }
 

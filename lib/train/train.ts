@@ -10,6 +10,7 @@ import { TrainLoop } from "./loop.js";
 import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options.js";
 import { OutputFolder } from "./output.js";
 import { loadTrainData, planRun } from "./preparation.js";
+import { Tracker } from "./tracker.js";
 
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
@@ -74,8 +75,10 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     const push = options.pushToHub ? await HubPush.prepare(options, hub) : undefined;
     const plan = await planRun(options, hub);
     await using output = await OutputFolder.open(options.outputDir, options.overwriteOutputDir);
+    using tracker = await Tracker.open(options, output);
     const tell = (event: TrainEvent): void => {
       if (event.event === "reading") this.endIfStopping();
+      tracker?.event(event);
       this.events.push(event);
     };
     for (const message of plan.warnings) tell({ event: "warning", message });

@@ -12,7 +12,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["adapter"],
   ["model"],
   ["native", "setup", "hub"],
-  ["data", "metrics"],
+  ["data", "metrics", "tracking"],
   ["errors.ts", "version.ts"],
 ];
 

@@ -13,18 +13,18 @@ function rest(args: Record<string, unknown>, typed: string[]): string {
 
 describe("the command line that is left", () => {
   it("loses flags with their values, in every form, and keeps the rest as a shell reads it", () => {
-    const args = { report_to: "wandb", with_tracking: true, fp16: true };
+    const args = { report_to: "wandb", use_dora: true, fp16: true };
     for (const typed of [
-      ["--report_to", "wandb", "--with_tracking", "--prefix=query: ", "--fp16"],
-      ["--report_to=wandb", "--prefix=query: ", "--fp16=true", "--with_tracking=true"],
-      ["--fp16", "--report_to=wandb", "--with_tracking", "--prefix=query: "],
+      ["--report_to", "wandb", "--use_dora", "--prefix=query: ", "--fp16"],
+      ["--report_to=wandb", "--prefix=query: ", "--fp16=true", "--use_dora=true"],
+      ["--fp16", "--report_to=wandb", "--use_dora", "--prefix=query: "],
     ]) {
       expect(rest(args, typed)).toBe("'--prefix=query: '");
     }
   });
 
   it("keeps the word after a switch", () => {
-    expect(rest({ with_tracking: true }, ["--with_tracking", "x"])).toBe("x");
+    expect(rest({ use_dora: true }, ["--use_dora", "x"])).toBe("x");
   });
 });
 
