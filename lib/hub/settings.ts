@@ -41,7 +41,7 @@ export function hubSettings(token?: string, env: NodeJS.ProcessEnv = process.env
 }
 
 function endpointOf(text: string): string {
-  if (!/^https?:$/.test(URL.parse(text)?.protocol ?? "")) {
+  if (!/^https?:/.test(text) || !URL.canParse(text)) {
     throw new PeftTrainError("USAGE", `HF_ENDPOINT=${text}: expected an address such as ${DEFAULT_ENDPOINT}`);
   }
   return text.replace(/\/+$/, "");
