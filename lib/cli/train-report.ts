@@ -74,6 +74,9 @@ export class TrainReport implements Report {
         this.clear();
         this.print(`Saved ${shortPath(event.path)} (step ${count(event.step)})`);
         break;
+      case "tracking":
+        this.note(`Weights & Biases: upload the run with: wandb sync ${shellQuote(shortPath(event.path))}`);
+        break;
       case "pushed":
         this.print(`Uploaded to ${event.url}`);
         break;

@@ -3,9 +3,6 @@ import { UNAVAILABLE_OPTIONS } from "../train/option-table.js";
 import { shellQuote } from "./arguments.js";
 import type { FlagValues } from "./flags.js";
 
-/** Flags of which some values are there. */
-const REFUSED_BY_VALUE: ReadonlySet<string> = new Set(["mixed_precision", "report_to"]);
-
 /**
  * Refuses flags that are understood and not there yet: all at once, with the command line that is left without them.
  * @param args As yargs read them; `typed` as they were typed, normalised.
@@ -18,9 +15,8 @@ export function refuseUnavailable(args: FlagValues, typed: readonly string[]): v
   const precision = args.mixed_precision;
   if (typeof precision === "string" && ["fp16", "bf16", "fp8"].includes(precision))
     refused.unshift("mixed_precision");
-  if (args.report_to === "wandb") refused.push("report_to");
   if (refused.length === 0) return;
-  const names = refused.map((name) => (REFUSED_BY_VALUE.has(name) ? `--${name}=${args[name]}` : `--${name}`));
+  const names = refused.map((name) => (name === "mixed_precision" ? `--${name}=${precision}` : `--${name}`));
   const rest = withoutFlags(withoutToken(typed), new Set(refused)).map(shellQuote).join(" ");
   throw new PeftTrainError(
     "NOT_YET_AVAILABLE",
@@ -47,7 +43,7 @@ function withoutFlags(typed: readonly string[], names: ReadonlySet<string>): str
       continue;
     }
     // `--report_to wandb`: the word that follows is its value.
-    const takesValue = REFUSED_BY_VALUE.has(name) || UNAVAILABLE_OPTIONS[name]?.type === "string";
+    const takesValue = name === "mixed_precision" || UNAVAILABLE_OPTIONS[name]?.type === "string";
     if (value === undefined && takesValue && typed[i + 1]?.startsWith("-") === false) i++;
   }
   return kept;

@@ -3,10 +3,11 @@ import { hostname } from "node:os";
 import path from "node:path";
 import { outputError } from "../data/file-error.js";
 import { maskedCrc32c } from "./crc32c.js";
+import { bytes, double, float, int } from "./protobuf.js";
 
 /**
  * A TensorBoard event file: TensorFlow records (length, its checksum, data, its checksum) of `Event` messages. Of the
- * protocol buffers it takes four messages of a few fields each, which are written out here.
+ * protocol buffers it takes three messages of a few fields each, which are written out here.
  */
 export class EventFile implements Disposable {
   readonly path: string;
@@ -62,37 +63,7 @@ export function encodeScalars(now: number, step: number, values: ReadonlyMap<str
   const summary = [...values].map(([tag, value]) =>
     bytes(1, Buffer.concat([bytes(1, Buffer.from(tag)), float(2, value)])),
   );
-  // Protocol buffers leave out a zero.
-  const at = step === 0 ? [] : [Buffer.concat([key(2, 0), varint(step)])];
-  return Buffer.concat([double(1, now / 1000), ...at, bytes(5, Buffer.concat(summary))]);
-}
-
-/** Number of a field and the wire type of what follows: 0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes. */
-function key(field: number, wireType: number): Buffer {
-  return varint(field * 8 + wireType);
-}
-
-function varint(value: number): Buffer {
-  const out: number[] = [];
-  let left = value;
-  for (; left >= 128; left = Math.floor(left / 128)) out.push((left % 128) + 128);
-  return Buffer.from([...out, left]);
-}
-
-function bytes(field: number, content: Uint8Array): Buffer {
-  return Buffer.concat([key(field, 2), varint(content.length), content]);
-}
-
-function double(field: number, value: number): Buffer {
-  const content = Buffer.alloc(8);
-  content.writeDoubleLE(value);
-  return Buffer.concat([key(field, 1), content]);
-}
-
-function float(field: number, value: number): Buffer {
-  const content = Buffer.alloc(4);
-  content.writeFloatLE(value);
-  return Buffer.concat([key(field, 5), content]);
+  return Buffer.concat([double(1, now / 1000), int(2, step), bytes(5, Buffer.concat(summary))]);
 }
 
 function uint32(value: number): Buffer {

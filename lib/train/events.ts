@@ -8,6 +8,8 @@ export type TrainEvent =
   | { event: "reading"; path: string; bytesRead: number; bytesTotal: number }
   /** Bringing a model from the Hub into the cache; `file` is owner/name, or a file of it. */
   | { event: "downloading"; file: string; bytesRead: number; bytesTotal: number }
+  /** Where a tracker writes; `wandb sync PATH` uploads it. */
+  | { event: "tracking"; tracker: "wandb"; path: string }
   | StartedEvent
   | MemoryEvent
   | { event: "evaluating"; done: number; total: number }

@@ -397,7 +397,7 @@ export const TRAIN_OPTIONS = {
     type: "string",
     default: null,
     choices: ["tensorboard", "wandb", "all", "none"],
-    doc: "which tracker; all is TensorBoard in this version; default: all with --with_tracking",
+    doc: "which tracker: TensorBoard, Weights & Biases (an offline run, for wandb sync) or both; default: all with --with_tracking",
   },
   logging_dir: {
     group: "Tracking",

@@ -214,13 +214,6 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
       { hint: `Leave it out, or give ${label("mixed_precision")}=no: training runs in float32.` },
     );
   }
-  if (options.reportTo === "wandb") {
-    throw new PeftTrainError(
-      "NOT_YET_AVAILABLE",
-      `${label("report_to")}=wandb is not available in this version: Weights & Biases has no well-kept JavaScript client`,
-      { hint: `Give ${label("report_to")}=tensorboard.` },
-    );
-  }
   if (!options.usePeft) {
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",

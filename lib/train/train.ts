@@ -75,10 +75,8 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     const push = options.pushToHub ? await HubPush.prepare(options, hub) : undefined;
     const plan = await planRun(options, hub);
     await using output = await OutputFolder.open(options.outputDir, options.overwriteOutputDir);
-    using tracker = await Tracker.open(options, output);
     const tell = (event: TrainEvent): void => {
       if (event.event === "reading") this.endIfStopping();
-      tracker?.event(event);
       this.events.push(event);
     };
     for (const message of plan.warnings) tell({ event: "warning", message });
@@ -99,11 +97,25 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       ...(plan.storage && { storage: plan.storage }),
     });
     try {
-      const loop = new TrainLoop({ plan, data, native, output, tell, stopped: () => this.stopping });
+      using tracker = await Tracker.open(options, output);
+      if (tracker.wandbPath !== undefined)
+        tell({ event: "tracking", tracker: "wandb", path: tracker.wandbPath });
+      const tellAndTrack = (event: TrainEvent): void => {
+        tracker.event(event);
+        tell(event);
+      };
+      const loop = new TrainLoop({
+        plan,
+        data,
+        native,
+        output,
+        tell: tellAndTrack,
+        stopped: () => this.stopping,
+      });
       const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
       if (push !== undefined && !result.stopped) tell(await push.upload(plan, result));
       await output.log({ event: "finished", ...result });
-      tell({ event: "finished", ...result });
+      tellAndTrack({ event: "finished", ...result });
       return result;
     } finally {
       await native.close();

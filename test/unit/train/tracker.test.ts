@@ -1,6 +1,6 @@
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { type TrainEvent, type TrainOptions, train } from "../../../lib/index.js";
 import { readEvents, type ScalarEvent } from "../../support/event-file.js";
 import { FakeEngine } from "../../support/fake-engine.js";
@@ -42,7 +42,7 @@ function tracked(folder: string): ScalarEvent[] {
 
 describe("tracking", () => {
   it("writes every logged loss and every evaluation to the output folder's runs", async () => {
-    const { folder, events } = await run({ withTracking: true });
+    const { folder, events } = await run({ withTracking: true, reportTo: "tensorboard" });
     const found = tracked(join(folder, "runs"));
     const kept = events.filter(({ event }) => event === "log" || event === "evaluated");
     expect(found.map(({ step }) => step)).toEqual(kept.map((event) => ("step" in event ? event.step : -1)));
@@ -63,8 +63,8 @@ describe("tracking", () => {
     const { folder } = await run({ reportTo: "tensorboard", loggingDir });
     expect(tracked(loggingDir).length).toBeGreaterThan(0);
     expect(existsSync(join(folder, "runs"))).toBe(false);
-    const earlier = await run({ reportTo: "all" });
-    await run({ reportTo: "all", outputDir: earlier.folder, overwriteOutputDir: true });
+    const earlier = await run({ reportTo: "tensorboard" });
+    await run({ reportTo: "tensorboard", outputDir: earlier.folder, overwriteOutputDir: true });
     expect(tracked(join(earlier.folder, "runs"))).toHaveLength(6);
     await run({ outputDir: earlier.folder, overwriteOutputDir: true });
     expect(existsSync(join(earlier.folder, "runs"))).toBe(false);
@@ -77,7 +77,28 @@ describe("tracking", () => {
     }
   });
 
-  it("by Weights & Biases is refused, not left out", async () => {
-    await expect(run({ reportTo: "wandb" })).rejects.toMatchObject({ code: "NOT_YET_AVAILABLE" });
+  it("for Weights & Biases goes to an offline run, with the options and without the token", async () => {
+    vi.stubEnv("WANDB_DIR", temporary.path("board"));
+    vi.stubEnv("WANDB_PROJECT", "mine");
+    const { folder, events } = await run({ reportTo: "wandb", hubToken: "hf_secret" });
+    vi.unstubAllEnvs();
+    expect(existsSync(join(folder, "runs"))).toBe(false);
+    const place = events.find(({ event }) => event === "tracking");
+    const written = place?.event === "tracking" ? place.path : "";
+    expect(written).toMatch(/board\/wandb\/offline-run-\d{8}_\d{6}-[0-9a-f]{8}$/);
+    const name = readdirSync(written).find((entry) => entry.endsWith(".wandb")) ?? "";
+    const content = readFileSync(join(written, name));
+    for (const text of ["mine", "learning_rate", "train/loss", "eval/roc_auc"])
+      expect(content.includes(text)).toBe(true);
+    expect(content.includes("hf_secret")).toBe(false);
+  });
+
+  it("leaves nothing where the data cannot be read", async () => {
+    vi.stubEnv("WANDB_DIR", temporary.path("never"));
+    await expect(run({ reportTo: "all", datasetName: temporary.path("none.csv") })).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+    });
+    vi.unstubAllEnvs();
+    expect(existsSync(temporary.path("never"))).toBe(false);
   });
 });
