@@ -1,4 +1,6 @@
 import { readdirSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { WandbRun } from "../../lib/tracking/wandb-run.js";
@@ -36,10 +38,51 @@ print(json.dumps([
 `;
 const SYNC = `
 import json, subprocess, sys
-print(json.dumps(subprocess.run([sys.executable, "-m", "wandb", "sync", "--dry-run", sys.argv[1]], capture_output=True, text=True).stderr))
+done = subprocess.run([sys.executable, "-m", "wandb", "sync", "--yes", sys.argv[1]], capture_output=True, text=True, timeout=100)
+print(json.dumps([done.returncode, done.stderr]))
 `;
 
-it("Python's wandb reads an offline run that is written here, and would upload it", async () => {
+/** As much of W&B's server as an upload asks for. */
+async function startServer(): Promise<{
+  url: string;
+  asked: { path: string; body: string }[];
+  close: () => void;
+}> {
+  const asked: { path: string; body: string }[] = [];
+  const server = createServer(async (request, response) => {
+    let body = "";
+    for await (const part of request.setEncoding("utf8")) body += part;
+    asked.push({ path: request.url ?? "", body });
+    response
+      .setHeader("content-type", "application/json")
+      .end(JSON.stringify(answer(request.url ?? "", body)));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const answer = (path: string, body: string): object => {
+    if (path !== "/graphql") return {};
+    const { query, variables } = JSON.parse(body);
+    const project = { id: "p", name: variables.project, entity: { id: "e", name: "me" } };
+    const bucket = {
+      id: "1",
+      name: variables.name,
+      displayName: "first",
+      config: "{}",
+      historyLineCount: 0,
+      project,
+    };
+    if (query.includes("upsertBucket")) return { data: { upsertBucket: { bucket, inserted: true } } };
+    const files = (variables.files ?? []).map((name: string) => ({ name, uploadUrl: `${url}/put/${name}` }));
+    return { data: { createRunFiles: { runID: "1", uploadHeaders: [], files } } };
+  };
+  const close = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return { url, asked, close };
+}
+
+it("Python's wandb reads an offline run that is written here, and uploads it", async () => {
   const now = 1767225600123;
   const settings = { project: "mine", entity: undefined, name: "first", folder: temporary.path() };
   const config = { learning_rate: 5e-4, lora_target_modules: ["query"], note: "x".repeat(70_000) };
@@ -58,5 +101,23 @@ it("Python's wandb reads an offline run that is written here, and would upload i
     1 / 500,
     "exit",
   ]);
-  expect(await python(SYNC, [run.path])).toMatch(/Would sync 1 run\(s\)/);
+
+  const { url, asked, close } = await startServer();
+  try {
+    const env = { WANDB_BASE_URL: url, WANDB_API_KEY: "a".repeat(40), HOME: temporary.path() };
+    const [code, printed]: [number, string] = await python(SYNC, [run.path], env);
+    expect(code, printed).toBe(0);
+  } finally {
+    close();
+  }
+  const upserted = JSON.parse(asked.find(({ path }) => path === "/graphql")?.body ?? "{}").variables;
+  expect(upserted).toMatchObject({ project: "mine", displayName: "first" });
+  expect(JSON.parse(upserted.config)).toMatchObject({ learning_rate: { value: 5e-4 } });
+  const streamed = asked
+    .filter(({ path }) => path.endsWith("/file_stream"))
+    .flatMap(({ body }) => JSON.parse(body).files?.["wandb-history.jsonl"]?.content ?? [])
+    .map((line) => JSON.parse(line));
+  expect(streamed.map((line) => line["train/loss"])).toEqual(
+    Array.from({ length: 500 }, (_, i) => 1 / (i + 1)),
+  );
 });
