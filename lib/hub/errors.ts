@@ -25,11 +25,11 @@ export function refusal(response: Response, url: string, settings: HubSettings):
   }
   if (gated || status === 401 || status === 403) {
     const why = gated
-      ? "asks for its terms to be accepted"
+      ? "wants its terms accepted"
       : settings.token === undefined
         ? "asks for a token"
         : "refuses the token";
-    return new PeftTrainError("HUB_ACCESS", `${host}: ${about} ${why} (HTTP ${status})`, {
+    return new PeftTrainError("HUB_ACCESS", `${host} ${why} for ${about} (HTTP ${status})`, {
       hint: gated
         ? `Accept them on ${settings.endpoint}/${about.replace(/@.*/, "")} first. ${LOG_IN}`
         : LOG_IN,
@@ -68,8 +68,10 @@ function subject(url: string, endpoint: string): string {
   const path = decodeURIComponent(
     new URL(url).pathname.slice(new URL(endpoint).pathname.replace(/\/$/, "").length),
   );
+  if (path === "/api/whoami-v2") return "your account";
+  if (path === "/api/repos/create") return "a new repository";
   const api = /^\/api\/models\/(.+?)(?:\/(?:revision|tree|preupload|commit)\/([^/]+).*)?$/.exec(path);
   const file = /^\/(.+?)\/resolve\/([^/]+)\/(.+)$/.exec(path);
-  const [, id = path.replace(/^\//, ""), revision] = api ?? file ?? [];
+  const [, id = path.replace(/^\/|\.git\/.*/g, ""), revision] = api ?? file ?? [];
   return revision === undefined || revision === "main" ? id : `${id}@${revision}`;
 }

@@ -228,6 +228,12 @@ describe("--push_to_hub", () => {
     expect(none.stderr).toMatch(/^error: --push_to_hub needs a token/m);
     hub.role = "read";
     const reader = await runHere(args);
+    hub.fault = (_, response) => {
+      response.writeHead(401).end();
+      return true;
+    };
+    const wrong = await runHere(args);
+    expect(wrong.stderr).toMatch(/^error: .* refuses the token for your account \(HTTP 401\)$/m);
     hub.role = "write";
     expect(reader.stderr).toMatch(/^error: the token of me may only read/m);
     expect(existsSync(temporary.path("never"))).toBe(false);
@@ -252,7 +258,7 @@ describe("--push_to_hub", () => {
     ]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^error: the upload failed: .*me\/kept refuses the token \(HTTP 403\); the adapter is in .*kept$/m,
+      /^error: the upload failed: .*refuses the token for me\/kept \(HTTP 403\); the adapter is in .*kept$/m,
     );
     expect(stderr).not.toContain("hf_secret");
     expect(readdirSync(temporary.path("kept"))).toContain("adapter_model.safetensors");

@@ -124,7 +124,7 @@ describe("the token", () => {
     const error = await failure();
     expect(error).toMatchObject({
       code: "HUB_ACCESS",
-      message: expect.stringMatching(/me\/model refuses the token \(HTTP 403\)/),
+      message: expect.stringMatching(/refuses the token for me\/model \(HTTP 403\)/),
     });
     expect(`${error.message} ${error.hint} ${JSON.stringify(error)}`).not.toContain("hf_secret");
   });
@@ -153,7 +153,13 @@ describe("a refusal is told by what it is", () => {
       "hf_secret",
       { code: "HUB_NOT_FOUND", message: /no such branch, tag or commit/ },
     ],
-    ["gated", 403, "GatedRepo", "hf_secret", { code: "HUB_ACCESS", message: /terms to be accepted/ }],
+    [
+      "gated",
+      403,
+      "GatedRepo",
+      "hf_secret",
+      { code: "HUB_ACCESS", message: /wants its terms accepted for me\/model/ },
+    ],
     ["without a token", 401, undefined, undefined, { code: "HUB_ACCESS", message: /asks for a token/ }],
     ["something new", 418, undefined, "hf_secret", { code: "DOWNLOAD_FAILED", message: /HTTP 418/ }],
   ];
