@@ -7,6 +7,8 @@ export default defineConfig({
     // One file at a time, in a process of its own: the engine takes every core, and stays mapped until the process ends.
     fileParallelism: false,
     pool: "forks",
+    // What is no folder would be looked for on the Hub.
+    env: { HF_HUB_OFFLINE: "1" },
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

@@ -3,6 +3,8 @@ import { loadPairs, type PairColumns } from "./data/pairs.js";
 import type { Tokenizer } from "./data/tokenizer.js";
 import { embedTexts, encodingMicroBatch } from "./embed.js";
 import { PeftTrainError } from "./errors.js";
+import type { HubAccess } from "./hub/access.js";
+import { hubSettings } from "./hub/settings.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { chooseStorage, type StorageRequest } from "./model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
@@ -33,6 +35,14 @@ export interface LoadOptions {
   quantize?: QuantizeSettings["type"] | QuantizeSettings | undefined;
   /** How frozen matrices are held that are not quantised. Default: float32. */
   dtype?: "float32" | "float16" | "bfloat16" | undefined;
+  /** Bytes of a model or adapter of the Hub that are here, and in all. */
+  onDownload?: ((file: string, bytesDone: number, bytesTotal: number) => void) | undefined;
+  /** What is worth a word, such as a Hub that does not answer while the cache does. */
+  onNote?: ((message: string) => void) | undefined;
+  /** Token for the Hub. Default: HF_TOKEN, or that of `hf auth login`. */
+  hubToken?: string | undefined;
+  /** Ends a download. */
+  signal?: AbortSignal | undefined;
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
 }
@@ -91,9 +101,11 @@ export class Encoder implements AsyncDisposable {
   ) {}
 
   /**
-   * Loads a model folder in Hugging Face layout, and an adapter onto it.
+   * Loads a model folder in Hugging Face layout, and an adapter onto it. What is no folder is taken for a name on the
+   * Hugging Face Hub, `owner/name` or `owner/name@revision`, and brought into the cache that Python shares.
    * @throws USAGE, FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED, MODEL_CORRUPT, ADAPTER_MISMATCH (the adapter
-   * belongs to another base), ADAPTER_UNSUPPORTED, ALREADY_QUANTIZED, QUANT_STATE, NOT_FINITE, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE.
+   * belongs to another base), ADAPTER_UNSUPPORTED, ALREADY_QUANTIZED, QUANT_STATE, NOT_FINITE, LIBTORCH_MISSING, DEVICE_UNAVAILABLE, NOT_YET_AVAILABLE; HUB_NOT_FOUND,
+   * HUB_ACCESS, DOWNLOAD_FAILED, ABORTED.
    */
   static async load(model: string, options: LoadOptions = {}): Promise<Encoder> {
     return Encoder.loadAs(model, quantizeRequest(options.quantize, options.dtype), options);
@@ -111,10 +123,16 @@ export class Encoder implements AsyncDisposable {
     const pooling = checked("pooling", "pooling", options.pooling);
     const device = checked("device", "device", options.device) ?? "cpu";
     const threads = checked("num_threads", "threads", options.threads) ?? 0;
-    const folder = await openModelFolder(model);
+    const hub: HubAccess = {
+      settings: hubSettings(options.hubToken),
+      signal: options.signal,
+      onProgress: options.onDownload,
+      onNote: options.onNote,
+    };
+    const folder = await openModelFolder(model, hub);
     const storage = chooseStorage(request, folder);
     const adapter =
-      options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder);
+      options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder, hub);
     const tokenizer = await loadTokenizer(folder);
     const engine = await (options.engine ?? loadEngine)();
     const native = await engine.open({

@@ -26,6 +26,9 @@ export const ERROR_CODES = [
   "OUT_OF_MEMORY",
   "NOT_FINITE", // NaN or infinity in the loss, a gradient or a weight
   "DOWNLOAD_FAILED",
+  "HUB_NOT_FOUND", // a repository, revision or file that the Hub (or its cache, offline) has not
+  "HUB_ACCESS", // the Hub asks for a token, refuses it, or wants terms accepted
+  "UPLOAD_FAILED",
   "ABORTED",
   "NOT_YET_AVAILABLE", // an option that is understood but has no implementation in this version
   "INTERNAL",

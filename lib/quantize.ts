@@ -20,6 +20,8 @@ export interface QuantizeModelOptions {
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
   /** Matrices quantised, and in all. */
   onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Bytes of a model of the Hub that are here, and in all. */
+  onDownload?: ((file: string, bytesDone: number, bytesTotal: number) => void) | undefined;
   /** Asked after every matrix and before the folder appears. */
   signal?: AbortSignal | undefined;
 }
@@ -68,7 +70,10 @@ export async function quantizeFolder(
       `${name}: expected the path of a folder, found ${JSON.stringify(value) ?? value}`,
     );
   }
-  const source = await openModelFolder(model);
+  const source = await openModelFolder(model, {
+    signal: options.signal,
+    onProgress: options.onDownload,
+  });
   if (source.quantized !== undefined) {
     throw new PeftTrainError(
       "ALREADY_QUANTIZED",
@@ -78,9 +83,9 @@ export async function quantizeFolder(
   }
   const storage = wholeStorage(request, request.format ?? "4bit");
   await using folder = await AtomicFolder.create(output);
-  const inner = path.relative(path.resolve(model), source.path);
+  const inner = path.relative(source.root, source.path);
   const target = path.join(folder.draft, inner);
-  await copyDescription(path.resolve(model), source, folder.draft, target);
+  await copyDescription(source, folder.draft, target);
   const weights = path.join(target, "model.safetensors");
   const engine = await (options.engine ?? loadEngine)();
   const { weightsPath, shape } = source;
@@ -132,25 +137,23 @@ const ROOT_FILES = ["modules.json", "config_sentence_transformers.json"];
 const TRANSFORMER_FILES = [...TOKENIZER_FILES, "added_tokens.json", "sentence_bert_config.json"];
 
 /** Everything beside the weights that says how texts become vectors, and what one may do with it. */
-async function copyDescription(
-  root: string,
-  model: ModelFolder,
-  draft: string,
-  target: string,
-): Promise<void> {
+async function copyDescription(model: ModelFolder, draft: string, target: string): Promise<void> {
   try {
     await mkdir(target, { recursive: true });
-    for (const entry of await readdir(root, { withFileTypes: true })) {
+    for (const entry of await readdir(model.root, { withFileTypes: true })) {
       const isModule =
-        entry.isDirectory() && /^\d+_/.test(entry.name) && path.join(root, entry.name) !== model.path;
+        entry.isDirectory() && /^\d+_/.test(entry.name) && path.join(model.root, entry.name) !== model.path;
       const isWanted = ROOT_FILES.includes(entry.name) || /^(LICENSE|NOTICE)/i.test(entry.name);
-      if (isModule || (isWanted && entry.isFile())) {
-        await cp(path.join(root, entry.name), path.join(draft, entry.name), { recursive: true });
+      if (isModule || (isWanted && !entry.isDirectory())) {
+        await cp(path.join(model.root, entry.name), path.join(draft, entry.name), {
+          recursive: true,
+          dereference: true, // the files of a model of the Hub are links
+        });
       }
     }
     const names = await readdir(model.path);
     for (const name of TRANSFORMER_FILES.filter((file) => names.includes(file))) {
-      await cp(path.join(model.path, name), path.join(target, name));
+      await cp(path.join(model.path, name), path.join(target, name), { dereference: true });
     }
   } catch (cause) {
     throw outputError(draft, cause);

@@ -79,7 +79,12 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
  * indent and no newline at the end, as PEFT writes it. The same options give the same bytes. Patterns keep their order,
  * for the first that matches counts.
  */
-export function formatAdapterConfig(config: LoraConfig, spec: AdapterSpec, baseModel: string): string {
+export function formatAdapterConfig(
+  config: LoraConfig,
+  spec: AdapterSpec,
+  baseModel: string,
+  revision: string | null = null,
+): string {
   const fields: JsonObject = {
     alpha_pattern: config.alphaPattern,
     auto_mapping: null,
@@ -102,7 +107,7 @@ export function formatAdapterConfig(config: LoraConfig, spec: AdapterSpec, baseM
     peft_type: "LORA",
     r: config.r,
     rank_pattern: config.rankPattern,
-    revision: null,
+    revision,
     target_modules: storedTargets(config, spec),
     task_type: "FEATURE_EXTRACTION",
     use_dora: false,

@@ -1,11 +1,13 @@
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
 import { fingerprint } from "../model/fingerprint.js";
 import type { ModelFolder } from "../model/folder.js";
 import { readJsonObject } from "../model/json-file.js";
 import { readSafetensorsHeader } from "../model/safetensors-header.js";
+import { missingFolder, openOnHub } from "../model/source.js";
 import type { AdapterSpec } from "../native/types.js";
 import { parseAdapterConfig } from "./config.js";
 import { writeDurably } from "./durable.js";
@@ -24,6 +26,10 @@ export const TOKENIZER_FILES = [
 ];
 /** What a training run leaves beside its adapter, from its first save on. */
 export const LOG_FILE = "train_log.jsonl";
+/** TensorBoard's event files of a run. */
+export const EVENTS_FOLDER = "runs";
+/** Every option of the run; not config.json, for which transformers takes such a folder for a whole model. */
+export const RUN_CONFIG_FILE = "train_config.json";
 /** Folder of a checkpoint inside an output folder. */
 export const CHECKPOINT: RegExp = /^(epoch|step)_\d+$/;
 
@@ -73,11 +79,17 @@ export interface AdapterFolder {
 }
 
 /**
- * Opens an adapter folder of ours or of PEFT, in either layout of tensor names, for `model`.
- * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_UNSUPPORTED or ADAPTER_MISMATCH.
+ * Opens an adapter folder of ours or of PEFT, in either layout of tensor names, for `model`. What is no folder is looked
+ * for on the Hugging Face Hub.
+ * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_UNSUPPORTED or ADAPTER_MISMATCH; HUB_NOT_FOUND,
+ * HUB_ACCESS, DOWNLOAD_FAILED or ABORTED for a name on the Hub.
  */
-export async function openAdapterFolder(folder: string, model: ModelFolder): Promise<AdapterFolder> {
-  await requireAdapterFolder(folder);
+export async function openAdapterFolder(
+  name: string,
+  model: ModelFolder,
+  hub: HubAccess = {},
+): Promise<AdapterFolder> {
+  const folder = await findAdapter(name, hub);
   const configPath = path.join(folder, CONFIG_FILE);
   const json = await readJsonObject(configPath);
   if (json === undefined) throw await missingConfig(folder);
@@ -107,15 +119,18 @@ function resolveStored(lora: LoraConfig, model: ModelFolder, prefix: string, fil
   }
 }
 
-async function requireAdapterFolder(folder: string): Promise<void> {
-  try {
-    if ((await stat(folder)).isDirectory()) return;
-  } catch (cause) {
-    throw fileError(folder, cause);
+/** The adapter's folder; a name on the Hub is `owner/name`, for a lone word is a folder that is not there. */
+async function findAdapter(name: string, access: HubAccess): Promise<string> {
+  const repository = await missingFolder(name, "adapter", `${CONFIG_FILE} and ${WEIGHTS_FILE}`);
+  if (repository === undefined) return name;
+  if (!name.includes("/")) throw fileError(name, { code: "ENOENT" });
+  const snapshot = await openOnHub(name, repository, access);
+  const wanted = [CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE].filter((file) => snapshot.names.includes(file));
+  if (!snapshot.names.includes("adapter_model.bin") || snapshot.names.includes(WEIGHTS_FILE)) {
+    await snapshot.fetch(wanted, repository.id);
+    return snapshot.path;
   }
-  throw new PeftTrainError("FILE_UNREADABLE", `expected an adapter folder, ${folder} is a file`, {
-    hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors.",
-  });
+  throw pickledWeights(repository.id);
 }
 
 /** A folder of ours loses adapter_config.json first and gets it last when it is saved again. */
@@ -143,16 +158,16 @@ async function missingConfig(folder: string): Promise<PeftTrainError> {
 async function requireWeights(folder: string): Promise<void> {
   const names = await readdir(folder);
   if (names.includes(WEIGHTS_FILE)) return;
-  const pickled = names.includes("adapter_model.bin");
-  throw new PeftTrainError(
-    pickled ? "ADAPTER_UNSUPPORTED" : "FILE_NOT_FOUND",
-    pickled
-      ? `${folder} has adapter_model.bin and no ${WEIGHTS_FILE}; pickled weights can run code and are not read`
-      : `expected ${WEIGHTS_FILE} in ${folder}, found no such file`,
-    {
-      hint: pickled
-        ? "Convert it with PEFT: PeftModel.from_pretrained(...).save_pretrained(other)."
-        : "Copy it from the adapter's origin again.",
-    },
+  if (names.includes("adapter_model.bin")) throw pickledWeights(folder);
+  throw new PeftTrainError("FILE_NOT_FOUND", `expected ${WEIGHTS_FILE} in ${folder}, found no such file`, {
+    hint: "Copy it from the adapter's origin again.",
+  });
+}
+
+function pickledWeights(place: string): PeftTrainError {
+  return new PeftTrainError(
+    "ADAPTER_UNSUPPORTED",
+    `${place} has adapter_model.bin and no ${WEIGHTS_FILE}; pickled weights can run code and are not read`,
+    { hint: "Convert it with PEFT: PeftModel.from_pretrained(...).save_pretrained(other)." },
   );
 }

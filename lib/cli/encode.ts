@@ -27,7 +27,7 @@ export const encodeCommand: CommandModule<object, FlagValues> = {
         adapter: {
           group: "Options:",
           describe:
-            "Folder of an adapter, of this package or of PEFT; it says prefix, pooling and max_length",
+            "Folder of an adapter or its name on the Hub, of this package or of PEFT; it says prefix, pooling and max_length",
         },
         input: { group: "Options:", describe: "Texts: .txt (one a line), .jsonl, .csv or .tsv [required]" },
         column: { group: "Options:", describe: "Column or key of the text in a .csv, .tsv or .jsonl file" },

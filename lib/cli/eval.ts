@@ -36,7 +36,7 @@ export const evalCommand: CommandModule<object, FlagValues> = {
       .option("adapter", {
         group: "Options:",
         describe:
-          "Folder of an adapter, of this package or of PEFT; it says prefixes, pooling and max_length",
+          "Folder of an adapter or its name on the Hub, of this package or of PEFT; it says prefixes, pooling and max_length",
       })
       .options(OUTPUT_FLAGS)
       .example(

@@ -14,7 +14,7 @@ export interface Report {
 export class JsonReport implements Report {
   event(event: TrainEvent): void {
     if (event.event === "warning") this.note(`warning: ${event.message}`);
-    if (event.event !== "reading" && event.event !== "evaluating")
+    if (event.event !== "reading" && event.event !== "downloading" && event.event !== "evaluating")
       process.stdout.write(`${jsonLine(event)}\n`);
   }
 

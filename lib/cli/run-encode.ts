@@ -3,6 +3,7 @@ import { openVectorWriter, type VectorWriter } from "../data/vectors.js";
 import { Encoder } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
 import type { Pooling } from "../native/types.js";
+import { DownloadProgress } from "./download-progress.js";
 import { ENCODE_FLAGS } from "./encode.js";
 import { prepareEngine } from "./engine.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
@@ -30,14 +31,20 @@ export async function runEncode(args: FlagValues): Promise<void> {
     throw new PeftTrainError("USAGE", `--output=${output}: expected a name that ends in .npy or .jsonl`);
   }
   const texts = await readTexts(input, column);
+  const stop = new AbortController();
   using interrupt = new Interrupt(() => {
+    stop.abort();
     if (!quiet) process.stderr.write("stopping\n");
   });
+  using downloads = new DownloadProgress(quiet);
   await using encoder = await Encoder.loadAs(flags.model_name_or_path as string, request, {
     adapter: textFlag(args, "adapter"),
     device,
     threads: flags.num_threads as number | undefined,
     pooling: flags.pooling as Pooling | undefined,
+    onDownload: downloads.onDownload,
+    onNote: downloads.onNote,
+    signal: stop.signal,
     engine: () => prepareEngine(device),
   });
   for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);

@@ -4,6 +4,7 @@ import type { Pooling } from "../native/types.js";
 import type { EvalMetrics } from "../train/evaluate.js";
 import { jsonLine } from "../train/json-line.js";
 import { ByteProgress } from "./byte-progress.js";
+import { DownloadProgress } from "./download-progress.js";
 import { prepareEngine } from "./engine.js";
 import { EVAL_FLAGS } from "./eval.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
@@ -26,11 +27,15 @@ export async function runEval(args: FlagValues): Promise<void> {
   const request = flagRequest(flags);
   const stop = new AbortController();
   using interrupt = new Interrupt(() => stop.abort());
+  using downloads = new DownloadProgress(args.json === true || args.quiet === true);
   await using encoder = await Encoder.loadAs(model, request, {
     adapter,
     device,
     threads: flags.num_threads as number | undefined,
     pooling: flags.pooling as Pooling | undefined,
+    onDownload: downloads.onDownload,
+    onNote: downloads.onNote,
+    signal: stop.signal,
     engine: () => prepareEngine(device),
   });
   for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);

@@ -3,6 +3,7 @@ import { describeStorage } from "../model/storage.js";
 import { type QuantizeResult, quantizeFolder } from "../quantize.js";
 import { jsonLine } from "../train/json-line.js";
 import { shellQuote } from "./arguments.js";
+import { DownloadProgress } from "./download-progress.js";
 import { prepareEngine } from "./engine.js";
 import { type FlagValues, flagRequest, readFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
@@ -28,12 +29,14 @@ export async function runQuantize(args: FlagValues): Promise<void> {
     stop.abort();
     if (!quiet) process.stderr.write("stopping after this matrix; Ctrl-C again ends at once\n");
   });
+  using downloads = new DownloadProgress(quiet);
   const startedAt = performance.now();
   let result: QuantizeResult;
   try {
     result = await quantizeFolder(model, out, request, {
       engine: () => prepareEngine("cpu"),
       onProgress: (done, total) => progress?.update(done, total),
+      onDownload: downloads.onDownload,
       signal: stop.signal,
     });
   } finally {

@@ -2,10 +2,11 @@ import { PeftTrainError } from "../errors.js";
 import type { TrainResult } from "../train/events.js";
 import type { OptionName } from "../train/option-table.js";
 import { TRAIN_OPTIONS } from "../train/option-table.js";
-import { type ResolvedTrainOptions, resolveOptions } from "../train/options.js";
+import { flagLabel, type ResolvedTrainOptions, resolveOptions } from "../train/options.js";
 import { train } from "../train/train.js";
+import { readConfigFile } from "./config-file.js";
 import { prepareEngine } from "./engine.js";
-import { type FlagValues, flagValue } from "./flags.js";
+import { type FlagValues, flagValue, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { JsonReport, QuietReport, type Report } from "./report.js";
 import { resumeCommand } from "./resume-command.js";
@@ -15,12 +16,25 @@ import { refuseUnavailable } from "./unavailable.js";
 /** `peft-train [train]`. */
 export async function runTrain(args: FlagValues): Promise<void> {
   refuseUnavailable(args, args.typed as string[]);
-  const options = resolveOptions(trainFlags(args));
+  const options = resolveFlags(args);
   const report = reportFor(args, () => new TrainReport(options));
   const { stopped, checkpoint } = await trainWithReport(options, report);
   if (stopped && checkpoint !== null) {
     process.stderr.write(`Go on with: ${resumeCommand(args.typed as string[])}\n`);
   }
+}
+
+/** The options of the flags, and those of `--config` where no flag is given. */
+function resolveFlags(args: FlagValues): ResolvedTrainOptions {
+  const flags = trainFlags(args);
+  const file = textFlag(args, "config");
+  if (file === undefined) return resolveOptions(flags);
+  const config = readConfigFile(file);
+  const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+  const isTyped = (name: OptionName): boolean => name in given || !(name in config.values);
+  return resolveOptions({ ...config.values, ...given }, (name) =>
+    isTyped(name) ? flagLabel(name) : `${config.place(name)}: ${name}`,
+  );
 }
 
 /** What was typed for the training options. */

@@ -30,6 +30,12 @@ const OWN_FLAGS = new Set([
   "resume_from_checkpoint",
   "max_train_steps",
   "checkpointing_steps",
+  "with_tracking",
+  "report_to",
+  "logging_dir",
+  "push_to_hub",
+  "hub_model_id",
+  "hub_private_repo",
 ]);
 
 interface Kill {

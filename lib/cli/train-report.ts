@@ -1,6 +1,6 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
-import { CHECKPOINT } from "../adapter/folder.js";
+import { CHECKPOINT, EVENTS_FOLDER } from "../adapter/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
 import { type ResolvedTrainOptions, weightOptions } from "../train/options.js";
@@ -18,9 +18,15 @@ const CONTENTS: Record<string, string> = {
   "special_tokens_map.json": "the base model's tokenizer",
   "tokenizer.json": "the base model's tokenizer",
   "tokenizer_config.json": "the base model's tokenizer",
+  "train_config.json": "every option: npx peft-train --config repeats the run",
   "train_log.jsonl": "losses and metrics, one a line",
   "vocab.txt": "the base model's tokenizer",
 };
+
+interface Bytes {
+  bytesRead: number;
+  bytesTotal: number;
+}
 
 /** A training run for people: progress and warnings on stderr, results on stdout. */
 export class TrainReport implements Report {
@@ -41,7 +47,10 @@ export class TrainReport implements Report {
         this.note(`warning: ${event.message}`);
         break;
       case "reading":
-        this.read(event.path, event.bytesRead, event.bytesTotal);
+        this.read(event.path, `Reading ${path.basename(event.path)}`, event);
+        break;
+      case "downloading":
+        this.read(event.file, `Downloading ${event.file}`, event);
         break;
       case "started":
         this.start(event);
@@ -69,6 +78,12 @@ export class TrainReport implements Report {
         this.clear();
         this.print(`Saved ${shortPath(event.path)} (step ${count(event.step)})`);
         break;
+      case "tracking":
+        this.note(`Weights & Biases: upload the run with: wandb sync ${shellQuote(shortPath(event.path))}`);
+        break;
+      case "pushed":
+        this.print(`Uploaded to ${event.url}`);
+        break;
       case "finished":
         this.finished(event);
         break;
@@ -84,10 +99,10 @@ export class TrainReport implements Report {
     this.clear();
   }
 
-  private read(file: string, bytesRead: number, bytesTotal: number): void {
+  private read(file: string, title: string, { bytesRead, bytesTotal }: Bytes): void {
     if (this.reading?.path !== file) {
       this.reading?.progress.stop();
-      this.reading = { path: file, progress: new ByteProgress(`Reading ${path.basename(file)}`) };
+      this.reading = { path: file, progress: new ByteProgress(title) };
     }
     this.reading.progress.update(bytesRead, bytesTotal);
   }
@@ -213,11 +228,17 @@ function evaluationTable({ evaluations }: TrainResult): string {
 /** What is in an output folder, checkpoints as one line each. */
 function fileTable(folder: string): string {
   const rows = readdirSync(folder, { withFileTypes: true })
-    .filter(({ name }) => CHECKPOINT.test(name) || name in CONTENTS)
+    .filter(({ name }) => CHECKPOINT.test(name) || name === EVENTS_FOLDER || name in CONTENTS)
     .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
     .map((entry) =>
       entry.isDirectory()
-        ? [`${entry.name}/`, "", "checkpoint: the adapter as it stood then, and what a run needs to go on"]
+        ? [
+            `${entry.name}/`,
+            "",
+            entry.name === EVENTS_FOLDER
+              ? `for tensorboard --logdir ${shortPath(folder)}`
+              : "checkpoint: the adapter as it stood then, and what a run needs to go on",
+          ]
         : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
     );
   return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });

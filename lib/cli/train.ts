@@ -7,6 +7,11 @@ export const trainCommand: CommandModule<object, FlagValues> = {
   describe: "Fine-tune an encoder with LoRA on labelled pairs (also without the word train)",
   builder: (yargs) =>
     withTrainFlags(yargs)
+      .option("config", {
+        group: "Output:",
+        describe:
+          "YAML or JSON file of options, named as the flags; flags win. A run saves its own as train_config.json",
+      })
       .options(OUTPUT_FLAGS)
       .example("$0 demo", "Train a small encoder in a minute, with nothing to prepare")
       .example(

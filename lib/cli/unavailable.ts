@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { PeftTrainError } from "../errors.js";
 import { UNAVAILABLE_OPTIONS } from "../train/option-table.js";
 import { shellQuote, withoutFlags } from "./arguments.js";
@@ -17,19 +16,19 @@ export function refuseUnavailable(args: FlagValues, typed: readonly string[]): v
   if (typeof precision === "string" && ["fp16", "bf16", "fp8"].includes(precision))
     refused.unshift("mixed_precision");
   if (refused.length === 0) return;
-  // Values are not repeated: one of them may be a token.
   const names = refused.map((name) => (name === "mixed_precision" ? `--${name}=${precision}` : `--${name}`));
-  const rest = withoutFlags(typed, new Set(refused)).map(shellQuote).join(" ");
+  const rest = withoutFlags(withoutToken(typed), new Set(refused)).map(shellQuote).join(" ");
   throw new PeftTrainError(
     "NOT_YET_AVAILABLE",
     `${names.join(", ")} ${names.length > 1 ? "are" : "is"} not available in this version`,
-    { hint: `Leave ${names.length > 1 ? "them" : "it"} out: npx peft-train ${rest}${hubNote(args)}` },
+    { hint: `Leave ${names.length > 1 ? "them" : "it"} out: npx peft-train ${rest}` },
   );
 }
 
-/** The next thing that would be refused, so that it need not take a second try. */
-function hubNote(args: FlagValues): string {
-  const name = args.model_name_or_path;
-  if (typeof name !== "string" || existsSync(name)) return "";
-  return ` (and give --model_name_or_path a folder: downloading ${name} from the Hub is not available either)`;
+/** What may be shown again of a command line. */
+function withoutToken(typed: readonly string[]): string[] {
+  return typed.map((arg, i) => {
+    if (arg.startsWith("--hub_token=")) return "--hub_token=...";
+    return typed[i - 1] === "--hub_token" ? "..." : arg;
+  });
 }

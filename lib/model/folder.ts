@@ -1,7 +1,7 @@
-import { access, readdir, stat } from "node:fs/promises";
+import { access, readdir } from "node:fs/promises";
 import path from "node:path";
-import { fileError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
 import type { ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { parseModelConfig } from "./config.js";
 import { sha256 } from "./fingerprint.js";
@@ -10,11 +10,16 @@ import { readSentenceModules } from "./pooling.js";
 import { parseQuantizationConfig, readQuantization } from "./quantization.js";
 import { askedOutlierFraction } from "./quantized-from.js";
 import { readSafetensorsHeader, type TensorHeader } from "./safetensors-header.js";
+import { findModel, type HubOrigin } from "./source.js";
 
 /** A model folder in Hugging Face layout, checked but not loaded. */
 export interface ModelFolder {
-  /** As the user gave it: what adapter_config.json will say. */
+  /** As the user gave it, without a revision: what adapter_config.json will say. */
   name: string;
+  /** Of a model of the Hub. */
+  hub: HubOrigin | undefined;
+  /** Absolute folder of modules.json, where there is one. */
+  root: string;
   /** Absolute folder of config.json, model.safetensors and tokenizer.json. */
   path: string;
   weightsPath: string;
@@ -27,13 +32,13 @@ export interface ModelFolder {
 }
 
 /**
- * Opens a model folder: config.json, model.safetensors and tokenizer.json, below a modules.json where there is one.
- * @throws NOT_YET_AVAILABLE for a name on the Hugging Face Hub, FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED
- * or MODEL_CORRUPT.
+ * Opens a model folder: config.json, model.safetensors and tokenizer.json, below a modules.json where there is one. What
+ * is no folder is looked for on the Hugging Face Hub.
+ * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_UNSUPPORTED, MODEL_CORRUPT; HUB_NOT_FOUND, HUB_ACCESS, DOWNLOAD_FAILED or
+ * ABORTED for a name on the Hub.
  */
-export async function openModelFolder(name: string): Promise<ModelFolder> {
-  await requireFolder(name);
-  const root = path.resolve(name);
+export async function openModelFolder(given: string, hub: HubAccess = {}): Promise<ModelFolder> {
+  const { folder: root, name, hub: origin } = await findModel(given, hub);
   const modules = await readSentenceModules(root);
   const folder = path.join(root, modules.transformerPath);
   const configPath = path.join(folder, "config.json");
@@ -49,6 +54,8 @@ export async function openModelFolder(name: string): Promise<ModelFolder> {
   checkVocabulary(tensors, shape, weightsPath);
   return {
     name,
+    hub: origin,
+    root,
     path: folder,
     weightsPath,
     shape,
@@ -94,33 +101,6 @@ function checkVocabulary(tensors: Map<string, TensorHeader>, shape: ModelShape, 
         `[${shape.vocabSize}, ${shape.hiddenSize}]`,
       { hint: "config.json and model.safetensors do not belong together." },
     );
-  }
-}
-
-async function requireFolder(name: string): Promise<void> {
-  let isFolder: boolean;
-  try {
-    isFolder = (await stat(name)).isDirectory();
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code !== "ENOENT" && code !== "ENOTDIR") throw fileError(name, cause);
-    // A namespace and a repository, as the Hub writes them; a path with a dot in front or deeper is a path.
-    if (/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(name)) {
-      throw new PeftTrainError(
-        "NOT_YET_AVAILABLE",
-        `there is no folder ${name}, and downloading from the Hugging Face Hub is not ` +
-          "available in this version",
-        {
-          hint: `Give a folder that holds the model: git clone https://huggingface.co/${name} (with Git LFS).`,
-        },
-      );
-    }
-    throw fileError(name, cause);
-  }
-  if (!isFolder) {
-    throw new PeftTrainError("FILE_UNREADABLE", `expected a model folder, ${name} is a file`, {
-      hint: "Give the folder that holds config.json and model.safetensors.",
-    });
   }
 }
 

@@ -3,7 +3,7 @@ import type { NativeEncoder } from "../native/types.js";
 import { VERSION } from "../version.js";
 import type { EvalMetrics } from "./evaluate.js";
 import { snakeCaseKeys } from "./json-line.js";
-import { byFlag, type ResolvedTrainOptions } from "./options.js";
+import { type ResolvedTrainOptions, writableOptions } from "./options.js";
 import type { Plan, TrainData } from "./preparation.js";
 
 /** Where a run stands when it saves. */
@@ -43,6 +43,7 @@ export function adapterContent(
       epoch: state.epoch,
       training: {
         options: withoutPlaces(options),
+        base_commit: model.hub?.commit ?? null,
         base_held_as: snakeCaseKeys(plan.storage ?? { format: "float32" }),
         train_pairs: data.training.count,
         train_sha256: data.training.sha256,
@@ -55,8 +56,20 @@ export function adapterContent(
   };
 }
 
-/** Options without those that say where, so that a run into another folder, or resumed, writes the same bytes. */
+const PLACES = new Set([
+  "output_dir",
+  "overwrite_output_dir",
+  "resume_from_checkpoint",
+  "push_to_hub",
+  "hub_model_id",
+  "hub_private_repo",
+  "with_tracking",
+  "report_to",
+  "logging_dir",
+]);
+
+/** Options without those that say where, so that a run into another folder writes the same bytes. */
 function withoutPlaces(options: ResolvedTrainOptions): object {
-  const { output_dir: _, overwrite_output_dir: __, resume_from_checkpoint: ___, ...rest } = byFlag(options);
-  return rest;
+  const kept = Object.entries(writableOptions(options)).filter(([name]) => !PLACES.has(name));
+  return Object.fromEntries(kept);
 }

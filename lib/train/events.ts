@@ -6,6 +6,10 @@ export type TrainEvent =
   | { event: "warning"; message: string }
   /** Reading and tokenising a file of pairs. `bytesTotal` is 0 where it cannot be known. */
   | { event: "reading"; path: string; bytesRead: number; bytesTotal: number }
+  /** Bringing a model from the Hub into the cache; `file` is owner/name, or a file of it. */
+  | { event: "downloading"; file: string; bytesRead: number; bytesTotal: number }
+  /** Where a tracker writes; `wandb sync PATH` uploads it. */
+  | { event: "tracking"; tracker: "wandb"; path: string }
   | StartedEvent
   | MemoryEvent
   | ResumedEvent
@@ -14,6 +18,8 @@ export type TrainEvent =
   | StepEvent
   | LogEvent
   | SavedEvent
+  /** `--push_to_hub`: where the adapter is on the Hub. */
+  | { event: "pushed"; repository: string; url: string; commit: string }
   | ({ event: "finished" } & TrainResult);
 
 export interface StartedEvent {

@@ -10,6 +10,7 @@ import { trainingMicroBatch } from "./micro-batch.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
 import { identityOf, machineWarning } from "./resume.js";
+import { runConfig } from "./run-config.js";
 import { runLength } from "./run-length.js";
 import { learningRateAt, type ScheduleOptions } from "./schedule.js";
 import { scheduleOf } from "./schedule-settings.js";
@@ -232,7 +233,8 @@ export class TrainLoop {
   private async save(): Promise<void> {
     const { output } = this.parts;
     const { step, epoch } = this;
-    const files = await this.keepingLast(() => output.saveAdapter(this.content()));
+    const config = runConfig(this.parts.plan.options);
+    const files = await this.keepingLast(() => output.saveAdapter(this.content(), config));
     this.savedStep = step;
     await this.tellAndLog({ event: "saved", path: output.path, step, epoch, files });
   }

@@ -17,6 +17,8 @@ export type OptionDefinition = Described &
         choices?: readonly string[];
         required?: true;
         pattern?: RegExp;
+        /** What the pattern takes, in words. */
+        expected?: string;
       }
     | { type: "boolean"; default: boolean | null }
     | {
@@ -33,7 +35,17 @@ export type OptionDefinition = Described &
     | { type: "settings"; default: null }
   );
 
-export const OPTION_GROUPS = ["Model", "Weights", "Data", "LoRA", "Training", "Output", "Machine"] as const;
+export const OPTION_GROUPS = [
+  "Model",
+  "Weights",
+  "Data",
+  "LoRA",
+  "Training",
+  "Output",
+  "Tracking",
+  "Hub",
+  "Machine",
+] as const;
 export type OptionGroup = (typeof OPTION_GROUPS)[number];
 
 const MOST = 2 ** 31 - 1;
@@ -50,7 +62,7 @@ export const TRAIN_OPTIONS = {
     type: "string",
     default: null,
     required: true,
-    doc: "folder of the base model: config.json, model.safetensors, tokenizer.json",
+    doc: "folder of the base model (config.json, model.safetensors, tokenizer.json), or its name on the Hugging Face Hub: owner/name or owner/name@revision",
   },
   pooling: {
     group: "Model",
@@ -403,11 +415,57 @@ export const TRAIN_OPTIONS = {
     max: MOST,
     doc: "steps that a logged loss is the mean of",
   },
+  with_tracking: {
+    group: "Tracking",
+    type: "boolean",
+    default: false,
+    doc: "write losses and metrics for a tracker",
+  },
+  report_to: {
+    group: "Tracking",
+    type: "string",
+    default: null,
+    choices: ["tensorboard", "wandb", "all", "none"],
+    doc: "which tracker: TensorBoard, Weights & Biases (an offline run, for wandb sync) or both; default: all with --with_tracking",
+  },
+  logging_dir: {
+    group: "Tracking",
+    type: "string",
+    default: null,
+    doc: "folder of TensorBoard's event files; default: runs in the output folder, from the first save on",
+  },
+  push_to_hub: {
+    group: "Hub",
+    type: "boolean",
+    default: false,
+    doc: "after training, upload the adapter with a model card",
+  },
+  hub_model_id: {
+    group: "Hub",
+    type: "string",
+    default: null,
+    pattern: /^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/,
+    expected: "owner/name or name",
+    doc: "repository to upload to, as owner/name; default: the output folder's name, under the token's user",
+  },
+  hub_token: {
+    group: "Hub",
+    type: "string",
+    default: null,
+    doc: "token for the Hub; default: HF_TOKEN, or that of hf auth login",
+  },
+  hub_private_repo: {
+    group: "Hub",
+    type: "boolean",
+    default: false,
+    doc: "make the repository private, where it is new",
+  },
   device: {
     group: "Machine",
     type: "string",
     default: "cpu",
     pattern: /^(cpu|cuda(:\d{1,3})?)$/,
+    expected: "cpu, cuda or cuda:N",
     doc: "where to run: cpu, cuda or cuda:N",
   },
   num_threads: {
@@ -437,11 +495,5 @@ export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; o
   bf16: { type: "boolean", off: ["false"] },
   bnb_4bit_compute_dtype: { type: "string", off: ["float32"] },
   fp16: { type: "boolean", off: ["false"] },
-  hub_model_id: { type: "string", off: [] },
-  hub_private_repo: { type: "boolean", off: ["false"] },
-  hub_token: { type: "string", off: [] },
-  push_to_hub: { type: "boolean", off: ["false"] },
-  report_to: { type: "string", off: ["none"] },
   use_dora: { type: "boolean", off: ["false"] },
-  with_tracking: { type: "boolean", off: ["false"] },
 };

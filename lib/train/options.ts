@@ -107,6 +107,12 @@ export function byFlag(options: ResolvedTrainOptions): Record<OptionName, unknow
   return Object.fromEntries(NAMES.map((name) => [name, values[camelCase(name)]])) as never;
 }
 
+/** By flag, without the token, which is written nowhere. */
+export function writableOptions(options: ResolvedTrainOptions): Partial<Record<OptionName, unknown>> {
+  const { hub_token: _, ...rest } = byFlag(options);
+  return rest;
+}
+
 /** Those that say how frozen weights are held. */
 export function weightOptions(options: ResolvedTrainOptions): WeightOptionValues {
   const values = byFlag(options);
@@ -174,7 +180,7 @@ function allowed(definition: OptionDefinition): string {
   switch (definition.type) {
     case "string":
       if (definition.choices !== undefined) return `one of ${definition.choices.join(", ")}`;
-      return definition.pattern === undefined ? "a value" : "cpu, cuda or cuda:N";
+      return definition.pattern === undefined ? "a value" : (definition.expected ?? "a value");
     case "boolean":
       return "true or false";
     case "integer":

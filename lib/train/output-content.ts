@@ -1,14 +1,28 @@
 import { readdirSync } from "node:fs";
 import { lstat, readdir, stat } from "node:fs/promises";
-import { CHECKPOINT, CONFIG_FILE, LOG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "../adapter/folder.js";
+import {
+  CHECKPOINT,
+  CONFIG_FILE,
+  EVENTS_FOLDER,
+  LOG_FILE,
+  RUN_CONFIG_FILE,
+  TOKENIZER_FILES,
+  WEIGHTS_FILE,
+} from "../adapter/folder.js";
 import { RECORD_FILE } from "../adapter/record.js";
 import { outputError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import { LOCK_INSIDE } from "./output-lock.js";
 
 /** In the order in which they must go: without adapter_config.json the others are no adapter to anybody. */
-export const ADAPTER_FILES: readonly string[] = [CONFIG_FILE, WEIGHTS_FILE, ...TOKENIZER_FILES, RECORD_FILE];
-const OUR_FILES = new Set([...ADAPTER_FILES, LOG_FILE, LOCK_INSIDE]);
+export const ADAPTER_FILES: readonly string[] = [
+  CONFIG_FILE,
+  WEIGHTS_FILE,
+  ...TOKENIZER_FILES,
+  RUN_CONFIG_FILE,
+  RECORD_FILE,
+];
+const OUR_FILES = new Set([...ADAPTER_FILES, EVENTS_FOLDER, LOG_FILE, LOCK_INSIDE]);
 
 /**
  * Checks that a run may write to `folder`: it is not there, empty, or may be overwritten.
@@ -84,7 +98,7 @@ export function earlierContent(folder: string): string[] {
   if (!wroteHere(names)) return [];
   const files = ADAPTER_FILES.filter((name) => name !== RECORD_FILE);
   const checkpoints = names.filter((name) => CHECKPOINT.test(name));
-  return [...files, ...checkpoints, RECORD_FILE];
+  return [...files, ...checkpoints, EVENTS_FOLDER, RECORD_FILE];
 }
 
 /** A run that ended before its first epoch has left a log and perhaps checkpoints only. */

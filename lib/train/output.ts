@@ -1,8 +1,16 @@
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { syncFolder } from "../adapter/durable.js";
-import { type AdapterContent, CHECKPOINT, CONFIG_FILE, LOG_FILE, stageAdapter } from "../adapter/folder.js";
+import { syncFolder, writeDurably } from "../adapter/durable.js";
+import {
+  type AdapterContent,
+  CHECKPOINT,
+  CONFIG_FILE,
+  EVENTS_FOLDER,
+  LOG_FILE,
+  RUN_CONFIG_FILE,
+  stageAdapter,
+} from "../adapter/folder.js";
 import { RECORD_FILE, readRecord } from "../adapter/record.js";
 import { fileError, outputError } from "../data/file-error.js";
 import { makeFolder } from "../data/make-folder.js";
@@ -96,9 +104,25 @@ export class OutputFolder implements AsyncDisposable {
     this.savedOnce = true;
   }
 
-  /** Writes the adapter into the output folder, in place of the one of an earlier save. */
-  async saveAdapter(content: AdapterContent): Promise<SavedFile[]> {
+  /**
+   * Makes a folder that comes into the output folder with the first save; files in it may stay open meanwhile. A run that
+   * goes on adds to the folder of its earlier part.
+   */
+  async addEventsFolder(): Promise<string> {
+    const folder = this.goOn ? this.at(EVENTS_FOLDER) : this.draft(EVENTS_FOLDER);
+    try {
+      await mkdir(folder, { recursive: this.goOn });
+    } catch (cause) {
+      throw outputError(folder, cause);
+    }
+    return folder;
+  }
+
+  /** Writes the adapter and the run's configuration into the output folder, in place of those of an earlier save. */
+  async saveAdapter(content: AdapterContent, runConfig: string): Promise<SavedFile[]> {
     const staged = await this.stage(content);
+    await writeDurably(path.join(staged.folder, RUN_CONFIG_FILE), runConfig);
+    staged.names.unshift(RUN_CONFIG_FILE);
     if (this.exists) {
       this.makeRoom();
       this.clear(ADAPTER_FILES);
@@ -205,6 +229,7 @@ export class OutputFolder implements AsyncDisposable {
     if (this.savedOnce) return;
     this.clear(earlierContent(this.path));
     this.move(this.draft(LOG_FILE), this.at(LOG_FILE));
+    if (existsSync(this.draft(EVENTS_FOLDER))) this.move(this.draft(EVENTS_FOLDER), this.at(EVENTS_FOLDER));
     this.savedOnce = true;
   }
 

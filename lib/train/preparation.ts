@@ -1,16 +1,22 @@
+import { access } from "node:fs/promises";
+import path from "node:path";
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
 import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
+import { fileError } from "../data/file-error.js";
 import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
 import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
+import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { requireBothClasses } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
 import { flagLabel, loraConfig, type ResolvedTrainOptions, weightOptions } from "./options.js";
+import { requireFreeFolder } from "./output-content.js";
 import { countShared } from "./overlap.js";
 import { storageRequest } from "./weight-options.js";
 
@@ -44,8 +50,9 @@ export interface TrainData {
 const SANITY_PAIRS = 1024;
 
 /** Opens the model folder and holds the options against it. */
-export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
-  const model = await openModelFolder(options.modelNameOrPath);
+export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}): Promise<Plan> {
+  if (await isOnHub(options.modelNameOrPath)) await requirePlaces(options);
+  const model = await openModelFolder(options.modelNameOrPath, hub);
   const maxLength = options.maxLength ?? defaultMaxLength(model);
   requireMaxLength(maxLength, model);
   if (options.loraR > model.shape.hiddenSize) {
@@ -76,13 +83,25 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
     maxLength,
     lora,
     spec,
-    adapterConfig: formatAdapterConfig(lora, spec, options.modelNameOrPath),
+    adapterConfig: formatAdapterConfig(lora, spec, model.name, model.hub?.revision),
     question1Prefix: options.question1Prefix ?? options.prefix,
     question2Prefix: options.question2Prefix ?? options.prefix,
     warnings: unmatchedTargets(lora, model).map(
       (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
     ),
   };
+}
+
+/** What would be found wrong only after a download otherwise. */
+async function requirePlaces(options: ResolvedTrainOptions): Promise<void> {
+  for (const file of [options.datasetName, options.evalDatasetName]) {
+    if (file === null) continue;
+    await access(file).catch((cause) => {
+      throw fileError(file, cause);
+    });
+  }
+  const { outputDir, overwriteOutputDir } = options;
+  await requireFreeFolder(path.resolve(outputDir), outputDir, overwriteOutputDir);
 }
 
 /** What an adapter folder may not ask for is, on a command line, a wrong flag like any other. */

@@ -27,6 +27,13 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
   "save_total_limit",
   "resume_from_checkpoint",
   "logging_steps",
+  "with_tracking",
+  "report_to",
+  "logging_dir",
+  "push_to_hub",
+  "hub_model_id",
+  "hub_private_repo",
+  "hub_token",
   "device",
   "num_threads",
 ]);

@@ -1,15 +1,19 @@
 import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
+import { hubSettings } from "../hub/settings.js";
 import { loadEngine } from "../native/load.js";
 import type { NativeEngine } from "../native/types.js";
 import { openCheckpoint } from "./checkpoint.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
 import { findCheckpoint, type ResumeSource } from "./find-checkpoint.js";
+import { HubPush } from "./hub-push.js";
 import { TrainLoop } from "./loop.js";
 import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options.js";
 import { OutputFolder } from "./output.js";
 import { loadTrainData, planRun } from "./preparation.js";
 import { requireSameOptions, requireSameRun } from "./resume.js";
+import { Tracker } from "./tracker.js";
 
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
@@ -38,6 +42,8 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   readonly result: Promise<TrainResult>;
   private readonly events = new EventQueue<TrainEvent>(isProgress);
   private stopping = false;
+  /** Ends what is being fetched from the Hub, or sent there. */
+  private readonly downloads = new AbortController();
 
   constructor(options: TrainOptions, environment: TrainEnvironment) {
     this.result = this.run(options, environment);
@@ -53,6 +59,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
    */
   stop(): void {
     this.stopping = true;
+    this.downloads.abort();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<TrainEvent> {
@@ -67,10 +74,12 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   private async run(given: TrainOptions, environment: TrainEnvironment): Promise<TrainResult> {
     const startedAt = performance.now();
     const options = resolveTrainOptions(given);
-    const plan = await planRun(options);
     const source = await resumeSource(options);
     const resume = source.checkpoint && (await openCheckpoint(source.checkpoint));
     if (resume !== undefined) requireSameOptions(resume, options);
+    const hub = this.hubAccess(options);
+    const push = options.pushToHub ? await HubPush.prepare(options, hub) : undefined;
+    const plan = await planRun(options, hub);
     await using output = await OutputFolder.open(options.outputDir, {
       overwrite: options.overwriteOutputDir || source.mayReplace,
       goOn: source.inPlace,
@@ -98,7 +107,13 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       ...(plan.storage && { storage: plan.storage }),
     });
     try {
-      const stopped = (): boolean => this.stopping;
+      using tracker = await Tracker.open(options, output);
+      if (tracker.wandbPath !== undefined)
+        tell({ event: "tracking", tracker: "wandb", path: tracker.wandbPath });
+      const tellAndTrack = (event: TrainEvent): void => {
+        tracker.event(event);
+        tell(event);
+      };
       const loop = new TrainLoop({
         plan,
         data,
@@ -106,16 +121,27 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
         output,
         engine: engine.info(),
         resume,
-        tell,
-        stopped,
+        tell: tellAndTrack,
+        stopped: () => this.stopping,
       });
       const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
+      if (push !== undefined && !result.stopped) tell(await push.upload(plan, result));
       await output.log({ event: "finished", ...result });
-      tell({ event: "finished", ...result });
+      tellAndTrack({ event: "finished", ...result });
       return result;
     } finally {
       await native.close();
     }
+  }
+
+  private hubAccess(options: ResolvedTrainOptions): HubAccess {
+    return {
+      settings: hubSettings(options.hubToken ?? undefined),
+      signal: this.downloads.signal,
+      onNote: (message) => this.events.push({ event: "warning", message }),
+      onProgress: (file, bytesRead, bytesTotal) =>
+        this.events.push({ event: "downloading", file, bytesRead, bytesTotal }),
+    };
   }
 
   /** While data is read there is nothing to keep yet. */
@@ -135,5 +161,5 @@ async function resumeSource(options: ResolvedTrainOptions): Promise<ResumeSource
 
 /** What there are thousands of, and what matters only at its moment. */
 function isProgress({ event }: TrainEvent): boolean {
-  return event === "step" || event === "reading" || event === "evaluating";
+  return event === "step" || event === "reading" || event === "downloading" || event === "evaluating";
 }

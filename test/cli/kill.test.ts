@@ -74,6 +74,7 @@ it("killed outright at any moment, a run leaves whole adapters only, and the nex
     "peft_train.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "train_config.json",
     "train_log.jsonl",
   ]);
   expect(readdirSync(temporary.path()).filter((name) => name.startsWith("."))).toEqual([]);

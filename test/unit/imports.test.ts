@@ -11,8 +11,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ["train", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],
-  ["native", "setup"],
-  ["data", "metrics"],
+  ["native", "setup", "hub"],
+  ["data", "metrics", "tracking"],
   ["errors.ts", "version.ts"],
 ];
 

@@ -13,22 +13,22 @@ function rest(args: Record<string, unknown>, typed: string[]): string {
 
 describe("the command line that is left", () => {
   it("loses flags with their values, in every form, and keeps the rest as a shell reads it", () => {
-    const args = { report_to: "wandb", with_tracking: true, fp16: true };
+    const args = { bnb_4bit_compute_dtype: "float16", use_dora: true, fp16: true };
     for (const typed of [
-      ["--report_to", "wandb", "--with_tracking", "--prefix=query: ", "--fp16"],
-      ["--report_to=wandb", "--prefix=query: ", "--fp16=true", "--with_tracking=true"],
-      ["--fp16", "--report_to=wandb", "--with_tracking", "--prefix=query: "],
+      ["--bnb_4bit_compute_dtype", "float16", "--use_dora", "--prefix=query: ", "--fp16"],
+      ["--bnb_4bit_compute_dtype=float16", "--prefix=query: ", "--fp16=true", "--use_dora=true"],
+      ["--fp16", "--bnb_4bit_compute_dtype=float16", "--use_dora", "--prefix=query: "],
     ]) {
       expect(rest(args, typed)).toBe("'--prefix=query: '");
     }
   });
 
   it("keeps the word after a switch", () => {
-    expect(rest({ with_tracking: true }, ["--with_tracking", "x"])).toBe("x");
+    expect(rest({ use_dora: true }, ["--use_dora", "x"])).toBe("x");
   });
 });
 
 it("nothing is refused where everything is off", () => {
-  const args = { report_to: "none", with_tracking: false, mixed_precision: "no", use_dora: undefined };
+  const args = { bnb_4bit_compute_dtype: "float32", fp16: false, mixed_precision: "no", use_dora: undefined };
   expect(() => refuseUnavailable(args, [])).not.toThrow();
 });

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { fingerprint } from "../../../lib/model/fingerprint.js";
 import { openModelFolder } from "../../../lib/model/folder.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
@@ -41,12 +41,14 @@ describe("a model folder", () => {
     expect((await openModelFolder(root)).path).toBe(inner);
   });
 
-  it("named as on the Hub is not downloaded yet, and says what to do", async () => {
+  it("that is not there is looked for on the Hub, where its name may be one", async () => {
+    vi.stubEnv("HF_HUB_OFFLINE", "1");
+    vi.stubEnv("HF_HOME", temporary.path("hf"));
     expect(await refused("intfloat/e5-small-v2")).toMatchObject({
-      code: "NOT_YET_AVAILABLE",
-      message: expect.stringContaining("there is no folder intfloat/e5-small-v2"),
-      hint: expect.stringContaining("git clone https://huggingface.co/intfloat/e5-small-v2"),
+      code: "HUB_NOT_FOUND",
+      message: expect.stringMatching(/^there is no folder intfloat\/e5-small-v2, and HF_HUB_OFFLINE is set/),
     });
+    vi.unstubAllEnvs();
     expect(await refused("./no/such/folder")).toMatchObject({ code: "FILE_NOT_FOUND" });
     expect(await refused(join(tinyModel(), "config.json"))).toMatchObject({ code: "FILE_UNREADABLE" });
   });

@@ -133,7 +133,7 @@ describe("an output folder behind a link", () => {
     fs.mkdirSync(temporary.path("elsewhere"));
     fs.symlinkSync("elsewhere", temporary.path("link"));
     await using output = await OutputFolder.open(temporary.path("link"), { overwrite: false });
-    await output.saveAdapter(await content("first", 1));
+    await output.saveAdapter(await content("first", 1), "{}");
     expect(marks(temporary.path("elsewhere"))).toEqual(["first 1"]);
   });
 
@@ -156,7 +156,7 @@ describe("a run that is killed over an earlier one", () => {
     const earlier = temporary.path("earlier");
     const run = await OutputFolder.open(earlier, { overwrite: false });
     await run.saveCheckpoint("epoch_0", first, state(1), null);
-    await run.saveAdapter(first);
+    await run.saveAdapter(first, "{}");
     await run[Symbol.asyncDispose]();
     const seen = new Set<string>();
     let refused = 0;
@@ -168,9 +168,9 @@ describe("a run that is killed over an earlier one", () => {
       try {
         await using output = await OutputFolder.open(out, { overwrite: true });
         await output.saveCheckpoint("epoch_0", second, state(2), null);
-        await output.saveAdapter(second);
+        await output.saveAdapter(second, "{}");
         await output.saveCheckpoint("epoch_0", third, state(3), null);
-        await output.saveAdapter(third);
+        await output.saveAdapter(third, "{}");
       } catch {
         killed = true;
       }
