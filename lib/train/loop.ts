@@ -1,9 +1,9 @@
 import type { AdapterContent } from "../adapter/folder.js";
-import { epochOrder, pairBatch } from "../data/batch.js";
+import { epochOrder, exampleBatch } from "../data/batch.js";
 import { PeftTrainError } from "../errors.js";
 import type { NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
-import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
+import { type EvalMetrics, evaluateExamples } from "./evaluate.js";
 import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
 import { trainingMicroBatch } from "./micro-batch.js";
 import { MOST_STEPS } from "./option-table.js";
@@ -129,7 +129,7 @@ export class TrainLoop {
     const startedAt = performance.now();
     let result: StepResult;
     try {
-      result = await native.step(pairBatch(data.training, indices), {
+      result = await native.step(exampleBatch(data.training, indices), {
         seed: options.seed,
         step: this.step,
         learningRate,
@@ -139,6 +139,7 @@ export class TrainLoop {
         epsilon: options.adamEpsilon,
         maxGradNorm: options.maxGradNorm,
         microBatchTokens: this.microBatchTokens,
+        loss: plan.loss.spec,
       });
     } catch (error) {
       throw this.atStep(error);
@@ -172,7 +173,7 @@ export class TrainLoop {
     const { plan, data, native, tell, stopped } = this.parts;
     if (data.evaluation === undefined) return;
     const startedAt = performance.now();
-    const metrics = await evaluatePairs(native, data.evaluation, {
+    const metrics = await evaluateExamples(native, data.evaluation, {
       batchSize: plan.options.perDeviceEvalBatchSize,
       adapter: true,
       onProgress: (done, total) => tell({ event: "evaluating", done, total }),

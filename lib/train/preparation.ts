@@ -1,15 +1,23 @@
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
 import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
-import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
+import type { ExampleKind } from "../data/example-layout.js";
+import {
+  type ExampleDataset,
+  firstExamples,
+  loadExamples,
+  positivePairs,
+  splitExamples,
+} from "../data/examples.js";
 import { PeftTrainError } from "../errors.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
-import { requireBothClasses } from "./evaluate.js";
+import { PRIMARY_METRIC, requireBothClasses, requireMeasurable } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
+import { type LossRequest, lossRequest } from "./losses.js";
 import { flagLabel, loraConfig, type ResolvedTrainOptions, weightOptions } from "./options.js";
 import { countShared } from "./overlap.js";
 import { storageRequest } from "./weight-options.js";
@@ -25,6 +33,7 @@ export interface Plan {
   storage: WeightStorage | undefined;
   /** Tokens of a text, [CLS] and [SEP] counted. */
   maxLength: number;
+  loss: LossRequest;
   lora: LoraConfig;
   spec: AdapterSpec;
   /** Text of adapter_config.json. */
@@ -35,13 +44,13 @@ export interface Plan {
 }
 
 export interface TrainData {
-  training: PairDataset;
-  evaluation: PairDataset | undefined;
+  training: ExampleDataset;
+  evaluation: ExampleDataset | undefined;
   base: Fingerprint;
 }
 
-/** `--sanity_test` uses so many pairs of each file, as the article's script does. */
-const SANITY_PAIRS = 1024;
+/** `--sanity_test` uses so many examples of each file, as the article's script does. */
+const SANITY_EXAMPLES = 1024;
 
 /** Opens the model folder and holds the options against it. */
 export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
@@ -65,6 +74,7 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
       { hint: "Name query,key,value or other layers of the encoder." },
     );
   }
+  const loss = lossRequest(options, flagLabel);
   const dropout = options.dropout;
   return {
     options,
@@ -74,14 +84,18 @@ export async function planRun(options: ResolvedTrainOptions): Promise<Plan> {
     pooling: options.pooling ?? model.pooling,
     storage,
     maxLength,
+    loss,
     lora,
     spec,
     adapterConfig: formatAdapterConfig(lora, spec, options.modelNameOrPath),
     question1Prefix: options.question1Prefix ?? options.prefix,
     question2Prefix: options.question2Prefix ?? options.prefix,
-    warnings: unmatchedTargets(lora, model).map(
-      (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
-    ),
+    warnings: [
+      ...unmatchedTargets(lora, model).map(
+        (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
+      ),
+      ...checkWidths(options.matryoshkaDims, model),
+    ],
   };
 }
 
@@ -96,47 +110,107 @@ function resolveOwnTargets(lora: LoraConfig, model: ModelFolder): AdapterSpec {
   }
 }
 
+/** Widths that the model's vectors have; a warning where their whole width is not among them. @throws USAGE */
+function checkWidths(widths: readonly number[] | null, { shape, name }: ModelFolder): string[] {
+  const wide = widths?.find((width) => width > shape.hiddenSize);
+  if (wide !== undefined) {
+    throw new PeftTrainError(
+      "USAGE",
+      `--matryoshka_dims=${widths?.join(",")}: ${wide} is wider than the vectors of ${name}, ${shape.hiddenSize}`,
+    );
+  }
+  if (widths === null || widths.includes(shape.hiddenSize)) return [];
+  return [
+    `--matryoshka_dims leaves out ${shape.hiddenSize}: vectors that are not cut are not trained as such`,
+  ];
+}
+
 /**
- * Reads and tokenises the pairs, and hashes the base model meanwhile.
- * @throws As `loadPairs`; DATA_LABEL when a set has one class only.
+ * Reads and tokenises the examples, and hashes the base model meanwhile.
+ * @throws As `loadExamples`; DATA_LABEL when a set says nothing, as one whose labels are all the same.
  */
 export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => void): Promise<TrainData> {
-  const { options } = plan;
+  const { options, loss } = plan;
   const hashing = fingerprint(plan.model);
   hashing.catch(() => {}); // reported below, unless the data fails first
   const tokenizer = await loadTokenizer(plan.model);
-  const read = async (path: string): Promise<PairDataset> => {
+  const read = async (path: string, kinds: readonly ExampleKind[]): Promise<ExampleDataset> => {
     const columns = {
       question1: options.question1Column,
       question2: options.question2Column,
       label: options.labelColumn,
+      score: options.scoreColumn,
+      negatives: options.negativeColumn ?? [],
     };
     const { question1Prefix, question2Prefix, maxLength } = plan;
-    const source = { path, columns, question1Prefix, question2Prefix, maxLength };
-    const dataset = await loadPairs(source, tokenizer, (bytesRead, bytesTotal) => {
+    const { scoreRange } = loss;
+    const source = { path, columns, kinds, scoreRange, question1Prefix, question2Prefix, maxLength };
+    const dataset = await loadExamples(source, tokenizer, (bytesRead, bytesTotal) => {
       tell({ event: "reading", path, bytesRead, bytesTotal });
     });
-    const used = options.sanityTest ? firstPairs(dataset, SANITY_PAIRS) : dataset;
-    requireBothClasses(used, options.labelColumn);
-    return used;
+    return options.sanityTest ? firstExamples(dataset, SANITY_EXAMPLES) : dataset;
   };
-  let training = await read(options.datasetName);
-  let evaluation: PairDataset | undefined;
+  // A file of labelled pairs has pairs of texts that belong together: those with label 1.
+  const kinds: ExampleKind[] = loss.kinds.flatMap((kind) => (kind === "positives" ? ["labels", kind] : kind));
+  let training = await read(options.datasetName, kinds);
+  let evaluation: ExampleDataset | undefined;
   if (options.evalDatasetName !== null) {
-    evaluation = await read(options.evalDatasetName);
+    evaluation = await read(options.evalDatasetName, evaluationKinds(options));
     warnOfShared(training, evaluation, tell);
   } else if (options.evalFraction !== null) {
-    ({ train: training, eval: evaluation } = splitPairs(training, options.evalFraction, options.seed));
+    ({ train: training, eval: evaluation } = splitExamples(training, options.evalFraction, options.seed));
     const part = `${training.path}, of which --eval_fraction=${options.evalFraction}`;
-    requireBothClasses({ ...training, path: `${part} left for training` }, options.labelColumn);
-    requireBothClasses({ ...evaluation, path: `${part} set aside` }, options.labelColumn);
+    training = { ...training, path: `${part} left for training` };
+    evaluation = { ...evaluation, path: `${part} set aside` };
   }
-  return { training, evaluation, base: await hashing };
+  if (evaluation !== undefined) requireMeasurable(evaluation, options.labelColumn);
+  return { training: forLoss(training, plan, tell), evaluation, base: await hashing };
+}
+
+/** What an evaluation file may be: the first whose columns were named and are there. */
+function evaluationKinds({ negativeColumn, scoreColumn }: ResolvedTrainOptions): ExampleKind[] {
+  return [
+    ...(negativeColumn === null ? [] : (["negatives"] as const)),
+    ...(scoreColumn === null ? [] : (["scores"] as const)),
+    "labels",
+  ];
+}
+
+/** The examples as the loss takes them. @throws DATA_LABEL where it would learn nothing from them. */
+function forLoss(dataset: ExampleDataset, plan: Plan, tell: (event: TrainEvent) => void): ExampleDataset {
+  const { labelColumn, scoreColumn } = plan.options;
+  if (dataset.kind === "labels" && plan.loss.kinds.includes("positives")) {
+    const { path, count, positives } = dataset;
+    if (positives === 0) {
+      throw new PeftTrainError(
+        "DATA_LABEL",
+        `${path}: none of ${count} labels in column ${labelColumn} is 1; --loss=${plan.options.loss} trains on those`,
+      );
+    }
+    if (positives < count) {
+      const message = `${count - positives} of the ${count} pairs of ${path} have label 0 and are left out: --loss=${plan.options.loss} trains on those with label 1`;
+      tell({ event: "warning", message });
+    }
+    return positivePairs(dataset);
+  }
+  if (dataset.kind === "labels") requireBothClasses(dataset, labelColumn);
+  const ordersPairs = plan.loss.spec.name === "cosent" || plan.loss.spec.name === "angle";
+  if (
+    ordersPairs &&
+    dataset.kind === "scores" &&
+    dataset.labels.every((score) => score === dataset.labels[0])
+  ) {
+    throw new PeftTrainError(
+      "DATA_LABEL",
+      `${dataset.path}: all ${dataset.count} scores in column ${scoreColumn} are ${dataset.labels[0]}; expected some higher than others`,
+    );
+  }
+  return dataset;
 }
 
 function warnOfShared(
-  training: PairDataset,
-  evaluation: PairDataset,
+  training: ExampleDataset,
+  evaluation: ExampleDataset,
   tell: (event: TrainEvent) => void,
 ): void {
   const shared = countShared(training, evaluation);
@@ -144,19 +218,6 @@ function warnOfShared(
   const verb = shared === 1 ? "is" : "are";
   const message =
     `${shared} of the ${evaluation.count} pairs of ${evaluation.path} ${verb} in ${training.path} too, ` +
-    "which flatters its AUC";
+    `which flatters its ${PRIMARY_METRIC[evaluation.kind]}`;
   tell({ event: "warning", message });
-}
-
-function firstPairs(dataset: PairDataset, most: number): PairDataset {
-  const count = Math.min(dataset.count, most);
-  const labels = dataset.labels.slice(0, count);
-  return {
-    ...dataset,
-    count,
-    positives: labels.reduce((sum, label) => sum + label, 0),
-    ids: dataset.ids.slice(0, dataset.offsets[2 * count]),
-    offsets: dataset.offsets.slice(0, 2 * count + 1),
-    labels,
-  };
 }

@@ -1,15 +1,17 @@
 import { describe, expect, it } from "vitest";
-import type { PairDataset } from "../../../lib/data/pairs.js";
-import { distinctTexts, metricsOf, pairSimilarities } from "../../../lib/train/evaluate.js";
+import type { ExampleDataset } from "../../../lib/data/examples.js";
+import { distinctTexts, metricsOf, similarities } from "../../../lib/train/evaluate.js";
 import { countShared } from "../../../lib/train/overlap.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 
-function dataset(texts: number[][], labels: number[]): PairDataset {
+function dataset(texts: number[][], labels: number[]): ExampleDataset {
   const offsets = [0];
   for (const text of texts) offsets.push((offsets.at(-1) as number) + text.length);
   return {
     path: "x.csv",
     sha256: "",
+    kind: "labels",
+    textsPerExample: 2,
     count: labels.length,
     positives: labels.filter((label) => label === 1).length,
     ids: Int32Array.from(texts.flat()),
@@ -57,10 +59,10 @@ describe("similarities", () => {
       Array.from({ length: 1 + (i % 7) }, (_, j) => i * j + 1),
     );
     const set = dataset(random, Array(20).fill(1));
-    const all = await pairSimilarities(native, set, { batchSize: 1000, adapter: true });
-    const few = await pairSimilarities(native, set, { batchSize: 1, adapter: true });
+    const all = await similarities(native, set, { batchSize: 1000, adapter: true });
+    const few = await similarities(native, set, { batchSize: 1, adapter: true });
     expect(few).toEqual(all);
-    const identical = await pairSimilarities(native, dataset([A, A, B, A], [1, 0]), {
+    const identical = await similarities(native, dataset([A, A, B, A], [1, 0]), {
       batchSize: 8,
       adapter: false,
     });
@@ -70,7 +72,7 @@ describe("similarities", () => {
 
   it("end when they are told to", async () => {
     const native = await new FakeEngine().open({ shape: { hiddenSize: 4 } } as never);
-    const found = await pairSimilarities(native, dataset([A, B], [1]), {
+    const found = await similarities(native, dataset([A, B], [1]), {
       batchSize: 1,
       adapter: true,
       stopped: () => true,
