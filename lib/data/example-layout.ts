@@ -1,6 +1,5 @@
-import type { CsvRecord } from "./csv.js";
 import { labelOf, scoreOf } from "./label.js";
-import { columnIndex, type Table } from "./table.js";
+import { columnIndex, type Table, type TableRecord } from "./table.js";
 
 /** Names of the columns to read. */
 export interface ExampleColumns {
@@ -32,7 +31,7 @@ export interface ExampleLayout {
   /** Columns of the texts, in their order. */
   texts: number[];
   /** Reads the label or score of a record, for kinds that have one. */
-  label: ((record: CsvRecord) => number) | undefined;
+  label: ((record: TableRecord) => number) | undefined;
 }
 
 /** How a file of examples is read. */
@@ -59,7 +58,7 @@ export function exampleLayout(table: Table, format: ExampleFormat): ExampleLayou
   const others = beside(kind).map((name) => columnIndex(table, name));
   if (kind === "negatives") texts.push(...others);
   const [label = 0] = others;
-  const readers: Partial<Record<ExampleKind, (record: CsvRecord) => number>> = {
+  const readers: Partial<Record<ExampleKind, (record: TableRecord) => number>> = {
     labels: (record) => labelOf(table.path, record, label, columns.label),
     scores: (record) => scoreOf(table.path, record, label, columns.score as string, scoreRange),
   };

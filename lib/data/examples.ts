@@ -4,7 +4,7 @@ import { exampleBatch, seedWords } from "./batch.js";
 import { type ExampleFormat, type ExampleKind, exampleLayout } from "./example-layout.js";
 import { fileSize } from "./file-size.js";
 import { MT19937 } from "./mt19937.js";
-import { openTable } from "./table.js";
+import { openTable } from "./open-table.js";
 import { TokenBuffer } from "./token-buffer.js";
 import type { Tokenizer } from "./tokenizer.js";
 

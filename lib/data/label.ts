@@ -1,8 +1,8 @@
 import { PeftTrainError } from "../errors.js";
-import { type CsvRecord, place } from "./csv.js";
+import { place, type TableRecord } from "./table.js";
 
 /** The label of a record. @throws DATA_LABEL, naming row and value, when it is not 0 or 1. */
-export function labelOf(file: string, record: CsvRecord, column: number, name: string): 0 | 1 {
+export function labelOf(file: string, record: TableRecord, column: number, name: string): 0 | 1 {
   const text = record.fields[column] as string;
   // pandas writes 1.0 where a column once had gaps.
   const match = /^\s*([01])(?:\.0*)?\s*$/.exec(text);
@@ -21,7 +21,7 @@ export function labelOf(file: string, record: CsvRecord, column: number, name: s
 /** The score of a record. @throws DATA_LABEL, naming row and value, when it is no number, or none of the range. */
 export function scoreOf(
   file: string,
-  record: CsvRecord,
+  record: TableRecord,
   column: number,
   name: string,
   [least, most]: readonly [number, number] = [-Infinity, Infinity],

@@ -56,7 +56,7 @@ export class TrainLoop {
   async run(): Promise<Omit<TrainResult, "seconds">> {
     const { plan, native, stopped } = this.parts;
     await native.createAdapter(plan.spec, plan.options.seed);
-    this.microBatchTokens = trainingMicroBatch(native);
+    this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec);
     const started = this.startedEvent();
     await this.tellAndLog(started);
     await this.tellAndLog(this.memoryEvent());
@@ -242,8 +242,9 @@ export class TrainLoop {
   }
 
   private memoryEvent(): MemoryEvent {
-    const { plan, native } = this.parts;
-    const memory = native.memory(this.microBatchTokens, true);
+    const { plan, data, native } = this.parts;
+    const most = this.pairsPerStep * data.training.textsPerExample * plan.maxLength;
+    const memory = native.memory(Math.min(this.microBatchTokens, most), true);
     const frozen = memory.linear + memory.embeddings + memory.other;
     const trained = memory.adapter + memory.optimizer + memory.activations;
     return {

@@ -7,7 +7,7 @@ import type { Label, ResolvedTrainOptions } from "./options.js";
 interface LossDefinition {
   /** Its name in the engine. */
   engine: LossName;
-  /** Kinds of example that it is trained on, the first wherever a file has its columns. */
+  /** Kinds of example that it is trained on. */
   kinds: readonly ExampleKind[];
   distance?: Distance;
   margin?: number;
@@ -43,7 +43,7 @@ export const DISTANCES = ["cosine", "euclidean", "manhattan"] as const satisfies
 /** A loss as the engine takes it, and the data that it needs. */
 export interface LossRequest {
   spec: LossSpec;
-  /** What a training file is read as: the first that it has the columns for. */
+  /** What a training file is read as: the first whose columns it has. */
   kinds: readonly ExampleKind[];
   scoreRange: readonly [number, number] | undefined;
 }
@@ -60,8 +60,8 @@ type LossOptions = Pick<
   | "scoreColumn"
 >;
 
-/** Which columns beside the two texts say what an example is, where a loss needs others. */
-const COLUMN_OF = { negatives: "negative_column", scores: "score_column" } as const;
+/** The option that names the columns of a kind; examples of such a kind are read when it is given. */
+const COLUMN_OPTION = { negatives: "negativeColumn", scores: "scoreColumn" } as const;
 
 /**
  * What the options ask for, held against each other before anything is read.
@@ -76,10 +76,11 @@ export function lossRequest(options: LossOptions, label: Label): LossRequest {
     const others = LOSS_NAMES.filter((other) => name in LOSSES[other]).join(", ");
     throw new PeftTrainError("USAGE", `${label(name)}=${options[name]}: ${shown} has none; only ${others}`);
   }
-  const given = { negatives: options.negativeColumn !== null, scores: options.scoreColumn !== null };
-  for (const kind of ["negatives", "scores"] as const) {
-    if (!given[kind] || kinds.includes(kind)) continue;
-    throw new PeftTrainError("USAGE", `${label(COLUMN_OF[kind])}: ${shown} takes ${taken(kinds, label)}`);
+  const named = (["negatives", "scores"] as const).filter((kind) => options[COLUMN_OPTION[kind]] !== null);
+  const stray = named.find((kind) => !kinds.includes(kind));
+  if (stray !== undefined) {
+    const column = stray === "negatives" ? "negative_column" : "score_column";
+    throw new PeftTrainError("USAGE", `${label(column)}: ${shown} takes ${taken(kinds, label)}`);
   }
   if (options.loss === "triplet" && options.negativeColumn?.length !== 1) {
     const found = options.negativeColumn === null ? "none" : options.negativeColumn.join(",");
@@ -90,7 +91,7 @@ export function lossRequest(options: LossOptions, label: Label): LossRequest {
   const matryoshka = matryoshkaWidths(options, label);
   return {
     scoreRange,
-    kinds: kinds.filter((kind) => (kind in given ? given[kind as keyof typeof given] : true)),
+    kinds: named.length > 0 ? named : kinds.filter((kind) => kind === "labels" || kind === "positives"),
     spec: {
       name: engine,
       ...defaults,
@@ -111,7 +112,7 @@ const IN_WORDS: Record<ExampleKind, (label: Label) => string> = {
   labels: (label) => `pairs with labels of 0 and 1 (${label("label_column")})`,
   scores: (label) => `pairs with scores (${label("score_column")})`,
   positives: () => "pairs of texts that belong together",
-  negatives: (label) => `such pairs with negatives (${label("negative_column")})`,
+  negatives: (label) => `pairs with negatives (${label("negative_column")})`,
 };
 
 function taken(kinds: readonly ExampleKind[], label: Label): string {
