@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ExampleDataset } from "../../../lib/data/examples.js";
-import { distinctTexts, metricsOf, similarities } from "../../../lib/train/evaluate.js";
+import { pearson, spearman } from "../../../lib/metrics/correlation.js";
+import { distinctTexts, evaluateExamples, metricsOf, similarities } from "../../../lib/train/evaluate.js";
 import { countShared } from "../../../lib/train/overlap.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 
@@ -92,6 +93,40 @@ describe("metrics", () => {
     const metrics = metricsOf(Float32Array.of(0.5, 0.25), Float32Array.of(1, 1));
     expect(metrics.rocAuc).toBeNull();
     for (const value of Object.values(metrics)) expect(value === null || Number.isFinite(value)).toBe(true);
+  });
+});
+
+describe("sets of other kinds", () => {
+  const measure = async (set: ExampleDataset) =>
+    evaluateExamples(await new FakeEngine().open({ shape: { hiddenSize: 16 } } as never), set, {
+      batchSize: 2,
+      adapter: true,
+    });
+
+  it("of scores give correlations with the cosines", async () => {
+    const set: ExampleDataset = { ...dataset([A, A, A, B, B, C], [0.9, 0.5, 0.1]), kind: "scores" };
+    // Three cosines that fall: 1, between, and that of texts with no token in common.
+    const found = await measure(set);
+    const cosines = await similarities(
+      await new FakeEngine().open({ shape: { hiddenSize: 16 } } as never),
+      set,
+      { batchSize: 8, adapter: true },
+    );
+    expect(found).toEqual({
+      pairs: 3,
+      spearman: spearman(cosines as Float32Array, set.labels),
+      pearson: pearson(cosines as Float32Array, set.labels),
+    });
+    const equal = { ...set, labels: Float32Array.of(1, 1, 1) };
+    expect(await measure(equal)).toEqual({ pairs: 3, spearman: null, pearson: null });
+  });
+
+  it("of triplets count every negative, and a tie as wrong", async () => {
+    const kind = { kind: "negatives", labels: new Float32Array(0), count: 2 } as const;
+    const triplets = { ...dataset([A, A, C, A, B, B], []), ...kind, textsPerExample: 3 };
+    expect(await measure(triplets)).toEqual({ triplets: 2, tripletAccuracy: 0.5 });
+    const more = { ...dataset([A, A, C, B, A, C, A, C], []), ...kind, textsPerExample: 4 };
+    expect(await measure(more)).toEqual({ triplets: 4, tripletAccuracy: 0.5 });
   });
 });
 
