@@ -56,7 +56,7 @@ export class TrainLoop {
   async run(): Promise<Omit<TrainResult, "seconds">> {
     const { plan, native, stopped } = this.parts;
     await native.createAdapter(plan.spec, plan.options.seed);
-    this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec);
+    this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec, this.stepTokens());
     const started = this.startedEvent();
     await this.tellAndLog(started);
     await this.tellAndLog(this.memoryEvent());
@@ -242,9 +242,8 @@ export class TrainLoop {
   }
 
   private memoryEvent(): MemoryEvent {
-    const { plan, data, native } = this.parts;
-    const most = this.pairsPerStep * data.training.textsPerExample * plan.maxLength;
-    const memory = native.memory(Math.min(this.microBatchTokens, most), true);
+    const { plan, native } = this.parts;
+    const memory = native.memory(this.microBatchTokens, true);
     const frozen = memory.linear + memory.embeddings + memory.other;
     const trained = memory.adapter + memory.optimizer + memory.activations;
     return {
@@ -254,6 +253,12 @@ export class TrainLoop {
       peak: frozen + trained,
       float32Peak: memory.float32Weights + trained,
     };
+  }
+
+  /** Tokens of an optimiser step, in the mean. */
+  private stepTokens(): number {
+    const { ids, count } = this.parts.data.training;
+    return (Math.min(this.pairsPerStep, count) * ids.length) / count;
   }
 
   private async tellAndLog(event: TrainEvent): Promise<void> {

@@ -11,19 +11,21 @@ function encoder(bytesPerToken: number): NativeEncoder {
 describe("trainingMicroBatch", () => {
   it("leaves small encoders alone and halves for large ones, down to 256", () => {
     const loss = { name: "pair" } as const;
-    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4), loss)).toBe(512); // all-MiniLM-L6-v2
-    expect(trainingMicroBatch(encoder(12 * 11 * 384 * 4), loss)).toBe(512); // e5-small
-    expect(trainingMicroBatch(encoder(12 * 11 * 768 * 4), loss)).toBe(512); // e5-base
-    expect(trainingMicroBatch(encoder(24 * 11 * 1024 * 4), loss)).toBe(256); // e5-large
-    expect(trainingMicroBatch(encoder(1e9), loss)).toBe(256);
+    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4), loss, 3000)).toBe(512); // all-MiniLM-L6-v2
+    expect(trainingMicroBatch(encoder(12 * 11 * 384 * 4), loss, 3000)).toBe(512); // e5-small
+    expect(trainingMicroBatch(encoder(12 * 11 * 768 * 4), loss, 3000)).toBe(512); // e5-base
+    expect(trainingMicroBatch(encoder(24 * 11 * 1024 * 4), loss, 3000)).toBe(256); // e5-large
+    expect(trainingMicroBatch(encoder(1e9), loss, 3000)).toBe(256);
   });
 
-  it("is as large as 1 GiB allows where a loss needs all vectors of a step", () => {
+  it("is the whole step where 1 GiB allows, if the loss needs all vectors of it", () => {
+    const small = encoder(6 * 11 * 384 * 4);
     for (const name of ["online_contrastive", "cosent", "angle", "multiple_negatives_ranking"] as const) {
-      expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4), { name })).toBe(8192);
-      expect(trainingMicroBatch(encoder(12 * 11 * 768 * 4), { name })).toBe(2048);
-      expect(trainingMicroBatch(encoder(1e9), { name })).toBe(256);
+      expect(trainingMicroBatch(small, { name }, 3000)).toBe(4096);
+      expect(trainingMicroBatch(small, { name }, 100)).toBe(512);
+      expect(trainingMicroBatch(small, { name }, 400_000)).toBe(512);
+      expect(trainingMicroBatch(encoder(24 * 11 * 1024 * 4), { name }, 3000)).toBe(256);
     }
-    expect(trainingMicroBatch(encoder(6 * 11 * 384 * 4), { name: "triplet" })).toBe(512);
+    expect(trainingMicroBatch(small, { name: "triplet" }, 3000)).toBe(512);
   });
 });
