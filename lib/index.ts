@@ -16,7 +16,13 @@ export type {
 } from "./native/types.js";
 export { type QuantizeModelOptions, type QuantizeResult, quantize } from "./quantize.js";
 export { ensureLibtorch, type InstallOptions, type SetupProgress } from "./setup/install.js";
-export type { EvalMetrics, LabelMetrics, ScoreMetrics, TripletMetrics } from "./train/evaluate.js";
+export type {
+  EvalMetrics,
+  LabelMetrics,
+  ScoreMetrics,
+  TeacherMetrics,
+  TripletMetrics,
+} from "./train/evaluate.js";
 export type {
   EvaluatedEvent,
   LogEvent,

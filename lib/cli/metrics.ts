@@ -5,14 +5,15 @@ import { metric, table } from "./terminal.js";
 export function headline(metrics: EvalMetrics): { name: string; value: number | null } {
   if ("rocAuc" in metrics) return { name: "ROC AUC", value: metrics.rocAuc };
   if ("spearman" in metrics) return { name: "Spearman", value: metrics.spearman };
-  return { name: "Triplet accuracy", value: metrics.tripletAccuracy };
+  if ("triplets" in metrics) return { name: "Triplet accuracy", value: metrics.tripletAccuracy };
+  return { name: "Cosine to the teacher", value: metrics.teacherCosine };
 }
 
 /** How much was measured: 1,200 pairs. */
 export function measured(metrics: EvalMetrics): { items: number; noun: string } {
-  return "triplets" in metrics
-    ? { items: metrics.triplets, noun: "triplets" }
-    : { items: metrics.pairs, noun: "pairs" };
+  if ("triplets" in metrics) return { items: metrics.triplets, noun: "triplets" };
+  if ("texts" in metrics) return { items: metrics.texts, noun: "texts" };
+  return { items: metrics.pairs, noun: "pairs" };
 }
 
 /** The metrics of every evaluation of a run, a row each. */

@@ -95,7 +95,8 @@ export class TrainReport implements Report {
     this.started = event;
     this.steps = new StepProgress(event);
     const evaluated = event.evalPairs > 0 ? `, ${count(event.evalPairs)} to evaluate on` : "";
-    const what = this.options.negativeColumn === null ? "pairs" : "examples";
+    const pairs = this.options.negativeColumn === null && this.options.teacherEmbeddings === null;
+    const what = pairs ? "pairs" : "examples";
     this.print(`${bold(event.model)}: ${count(event.trainPairs)} ${what} to train on${evaluated}`);
     const epochs = `${count(event.epochs)} ${event.epochs === 1 ? "epoch" : "epochs"}`;
     const threads = `${event.threads} ${event.threads === 1 ? "thread" : "threads"}`;

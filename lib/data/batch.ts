@@ -19,7 +19,8 @@ export function seedWords(seed: number): [low: number, high: number] {
 export function exampleBatch(dataset: ExampleDataset, indices: Int32Array): ExampleBatch {
   const { offsets, textsPerExample } = dataset;
   const cuSeqlens = new Int32Array(textsPerExample * indices.length + 1);
-  const labels = new Float32Array(dataset.labels.length === 0 ? 0 : indices.length);
+  const labelsEach = dataset.count === 0 ? 0 : dataset.labels.length / dataset.count;
+  const labels = new Float32Array(labelsEach * indices.length);
   let total = 0;
   for (const [i, example] of indices.entries()) {
     const first = textsPerExample * example;
@@ -28,7 +29,7 @@ export function exampleBatch(dataset: ExampleDataset, indices: Int32Array): Exam
       cuSeqlens[textsPerExample * i + text] = total + (offsets[first + text] as number) - start;
     }
     total = cuSeqlens[textsPerExample * (i + 1)] as number;
-    if (labels.length > 0) labels[i] = dataset.labels[example] as number;
+    labels.set(dataset.labels.subarray(labelsEach * example, labelsEach * (example + 1)), labelsEach * i);
   }
   const ids = new Int32Array(total);
   for (const [i, example] of indices.entries()) {

@@ -21,9 +21,9 @@ export const DEFAULT_COLUMNS: ExampleColumns = {
 
 /**
  * What an example is: a pair with a label of 0 or 1, a pair with a number that says how alike its texts are, a pair of
- * texts that belong together, or such a pair with texts that do not.
+ * texts that belong together, such a pair with texts that do not, or one text.
  */
-export type ExampleKind = "labels" | "scores" | "positives" | "negatives";
+export type ExampleKind = "labels" | "scores" | "positives" | "negatives" | "texts";
 
 /** Where a file has the parts of an example. */
 export interface ExampleLayout {
@@ -54,7 +54,8 @@ export function exampleLayout(table: Table, format: ExampleFormat): ExampleLayou
   };
   const has = (kind: ExampleKind): boolean => beside(kind).every((name) => table.columns.includes(name));
   const kind = kinds.find(has) ?? (kinds[0] as ExampleKind);
-  const texts = [columns.question1, columns.question2].map((name) => columnIndex(table, name));
+  const own = kind === "texts" ? [columns.question1] : [columns.question1, columns.question2];
+  const texts = own.map((name) => columnIndex(table, name));
   const others = beside(kind).map((name) => columnIndex(table, name));
   if (kind === "negatives") texts.push(...others);
   const [label = 0] = others;

@@ -4,6 +4,7 @@ import { exampleBatch, seedWords } from "./batch.js";
 import { type ExampleFormat, type ExampleKind, exampleLayout } from "./example-layout.js";
 import { fileSize } from "./file-size.js";
 import { MT19937 } from "./mt19937.js";
+import type { Vectors } from "./npy-reader.js";
 import { openTable } from "./open-table.js";
 import { TokenBuffer } from "./token-buffer.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -18,7 +19,7 @@ export interface ExampleSource extends ExampleFormat {
 }
 
 /**
- * Examples held as packed token ids, never as strings. An example is k texts: those of a pair, or an anchor, its
+ * Examples held as packed token ids, never as strings. An example is k texts: one, those of a pair, or an anchor, its
  * positive and its negatives; texts k i to k i + k - 1 are example i.
  */
 export interface ExampleDataset {
@@ -33,7 +34,7 @@ export interface ExampleDataset {
   ids: Int32Array;
   /** Text i is `ids[offsets[i] .. offsets[i + 1])`; one more entry than there are texts. */
   offsets: Float64Array;
-  /** A label or score an example; empty for kinds that have none. */
+  /** A label or score an example, or its target vector; empty where there is none. */
   labels: Float32Array;
 }
 
@@ -128,6 +129,18 @@ export function splitExamples(
     train: subset(dataset, order.slice(size).sort()),
     eval: subset(dataset, order.slice(0, size).sort()),
   };
+}
+
+/** The texts with the vectors that they are to get. @throws DATA_MALFORMED unless there is one for each, of `width` numbers. */
+export function withTargets(dataset: ExampleDataset, vectors: Vectors, width: number): ExampleDataset {
+  const { path, rows, columns, values } = vectors;
+  if (rows !== dataset.count || columns !== width) {
+    throw new PeftTrainError(
+      "DATA_MALFORMED",
+      `${path}: expected ${dataset.count} vectors of ${width} numbers, one for each text of ${dataset.path}, found ${rows} of ${columns}`,
+    );
+  }
+  return { ...dataset, labels: values };
 }
 
 /** The pairs with label 1, as pairs without labels. */

@@ -80,9 +80,12 @@ export interface TokenBatch {
   cuSeqlens: Int32Array;
 }
 
-/** Texts k i to k i + k - 1 are example i: the two texts of a pair, or an anchor, its positive and its negatives. */
+/** Texts k i to k i + k - 1 are example i: one text, a pair, or an anchor, its positive and its negatives. */
 export interface ExampleBatch extends TokenBatch {
-  /** One an example (1 for the same meaning, 0 for another; or a score), or none where the loss needs none. */
+  /**
+   * One an example (1 for the same meaning, 0 for another; or a score), for mse a vector of `hiddenSize` an example, or none where
+   * the loss needs none.
+   */
   labels: Float32Array;
   textsPerExample: number;
 }
@@ -95,7 +98,8 @@ export type LossName =
   | "cosent"
   | "angle"
   | "triplet"
-  | "multiple_negatives_ranking";
+  | "multiple_negatives_ranking"
+  | "mse";
 
 export type Distance = "cosine" | "euclidean" | "manhattan";
 

@@ -43,7 +43,14 @@ export interface TripletMetrics {
   tripletAccuracy: number;
 }
 
-export type EvalMetrics = LabelMetrics | ScoreMetrics | TripletMetrics;
+/** How near texts are to the vectors that they are to get. */
+export interface TeacherMetrics {
+  texts: number;
+  /** Mean cosine between the two. */
+  teacherCosine: number;
+}
+
+export type EvalMetrics = LabelMetrics | ScoreMetrics | TripletMetrics | TeacherMetrics;
 
 /** The one number that each kind of example is judged by. */
 export const PRIMARY_METRIC: Record<ExampleKind, string> = {
@@ -51,6 +58,7 @@ export const PRIMARY_METRIC: Record<ExampleKind, string> = {
   scores: "correlation",
   negatives: "accuracy",
   positives: "accuracy",
+  texts: "cosine",
 };
 
 export interface EvaluateOptions {
@@ -71,6 +79,7 @@ export async function evaluateExamples(
   dataset: ExampleDataset,
   options: EvaluateOptions,
 ): Promise<EvalMetrics | undefined> {
+  if (dataset.kind === "texts") return teacherMetrics(encoder, dataset, options);
   const scores = await similarities(encoder, dataset, options);
   if (scores === undefined) return undefined;
   const { kind, labels, count } = dataset;
@@ -86,11 +95,19 @@ export async function evaluateExamples(
     : metricsOf(scores, labels);
 }
 
-/** @throws USAGE or DATA_LABEL for a set that there is no metric of. */
-export function requireMeasurable(dataset: ExampleDataset, labelColumn = DEFAULT_COLUMNS.label): void {
-  if (dataset.kind === "labels") requireBothClasses(dataset, labelColumn);
+/**
+ * @param part Which examples of the file they are, for messages.
+ * @throws USAGE or DATA_LABEL for a set that there is no metric of.
+ */
+export function requireMeasurable(
+  dataset: ExampleDataset,
+  labelColumn = DEFAULT_COLUMNS.label,
+  part = "",
+): void {
+  const path = dataset.path + part;
+  if (dataset.kind === "labels") requireBothClasses({ ...dataset, path }, labelColumn);
   if (dataset.kind !== "positives") return;
-  throw new PeftTrainError("USAGE", `${dataset.path}: pairs without labels cannot be measured`, {
+  throw new PeftTrainError("USAGE", `${path}: pairs without labels cannot be measured`, {
     hint: "Give --eval_dataset_name a file with labels, scores or negatives.",
   });
 }
@@ -139,6 +156,33 @@ export async function similarities(
     }
   }
   return scores;
+}
+
+async function teacherMetrics(
+  encoder: NativeEncoder,
+  dataset: ExampleDataset,
+  options: EvaluateOptions,
+): Promise<TeacherMetrics | undefined> {
+  const { count, labels } = dataset;
+  const vectors = await embedTexts(encoder, dataset, {
+    adapter: options.adapter,
+    normalize: true,
+    textsPerCall: options.batchSize,
+    onProgress: options.onProgress,
+    stopped: options.stopped,
+  });
+  if (vectors === undefined) return undefined;
+  const width = vectors.length / count;
+  let sum = 0;
+  for (let start = 0; start < vectors.length; start += width) {
+    let [product, square] = [0, 0];
+    for (let i = start; i < start + width; i++) {
+      product += (vectors[i] as number) * (labels[i] as number);
+      square += (labels[i] as number) ** 2;
+    }
+    sum += square === 0 ? 0 : product / Math.sqrt(square);
+  }
+  return { texts: count, teacherCosine: sum / count };
 }
 
 /** As sentence-transformers' TripletEvaluator: a tie counts as wrong. */

@@ -33,6 +33,7 @@ const LOSSES = {
   multiple_negatives_ranking: RANKING,
   // Every loss over a whole batch is computed in the memory of a micro-batch here, so that the cached one is the same.
   cached_multiple_negatives_ranking: RANKING,
+  mse: { engine: "mse", kinds: ["texts"] },
 } as const satisfies Record<string, LossDefinition>;
 
 type UserLoss = keyof typeof LOSSES;
@@ -58,6 +59,7 @@ type LossOptions = Pick<
   | "matryoshkaWeights"
   | "negativeColumn"
   | "scoreColumn"
+  | "teacherEmbeddings"
 >;
 
 /** The option that names the columns of a kind; examples of such a kind are read when it is given. */
@@ -88,10 +90,19 @@ export function lossRequest(options: LossOptions, label: Label): LossRequest {
       hint: "For example: --anchor_column=anchor --positive_column=positive --negative_column=negative.",
     });
   }
+  if ((options.loss === "mse") !== (options.teacherEmbeddings !== null)) {
+    const message =
+      options.loss === "mse"
+        ? `${shown} needs ${label("teacher_embeddings")}`
+        : `${label("teacher_embeddings")}: ${shown} has no use for it; only mse`;
+    throw new PeftTrainError("USAGE", message, {
+      hint: "A .npy file of a vector for each text, as encode writes it.",
+    });
+  }
   const matryoshka = matryoshkaWidths(options, label);
   return {
     scoreRange,
-    kinds: named.length > 0 ? named : kinds.filter((kind) => kind === "labels" || kind === "positives"),
+    kinds: named.length > 0 ? named : kinds.filter((kind) => !(kind in COLUMN_OPTION)),
     spec: {
       name: engine,
       ...defaults,
@@ -112,6 +123,7 @@ const IN_WORDS: Record<ExampleKind, (label: Label) => string> = {
   labels: (label) => `pairs with labels of 0 and 1 (${label("label_column")})`,
   scores: (label) => `pairs with scores (${label("score_column")})`,
   positives: () => "pairs of texts that belong together",
+  texts: (label) => `single texts (${label("question1_column")})`,
   negatives: (label) => `pairs with negatives (${label("negative_column")})`,
 };
 

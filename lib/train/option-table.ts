@@ -259,6 +259,12 @@ export const TRAIN_OPTIONS = {
     above: true,
     doc: "what cosines are multiplied by in cosent, angle and multiple_negatives_ranking, the inverse of a temperature; default: 20",
   },
+  teacher_embeddings: {
+    group: "Loss",
+    type: "string",
+    default: null,
+    doc: "of mse: .npy file of the vectors that the texts are to get, in the order of the file of examples",
+  },
   matryoshka_dims: {
     group: "Loss",
     type: "numbers",

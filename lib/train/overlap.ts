@@ -13,10 +13,11 @@ export function countShared(training: ExampleDataset, evaluation: ExampleDataset
   return shared;
 }
 
-/** Of the first two texts, the same for (a, b) and (b, a). */
+/** Of the first two texts, the same for (a, b) and (b, a); of single texts, the text's. */
 function pairHash(dataset: ExampleDataset, example: number): number {
   const first = dataset.textsPerExample * example;
-  const [a, b] = [textHash(dataset, first), textHash(dataset, first + 1)];
+  const second = first + Math.min(1, dataset.textsPerExample - 1);
+  const [a, b] = [textHash(dataset, first), textHash(dataset, second)];
   const [low, high] = a[0] < b[0] || (a[0] === b[0] && a[1] < b[1]) ? [a, b] : [b, a];
   const upper = mix(mix(low[0], high[0]), 0x9e3779b1);
   const lower = mix(mix(low[1], high[1]), 0x85ebca6b);

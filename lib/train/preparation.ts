@@ -6,20 +6,22 @@ import {
   type ExampleDataset,
   firstExamples,
   loadExamples,
-  positivePairs,
   splitExamples,
+  withTargets,
 } from "../data/examples.js";
+import { readNpy } from "../data/npy-reader.js";
 import { PeftTrainError } from "../errors.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
-import { PRIMARY_METRIC, requireBothClasses, requireMeasurable } from "./evaluate.js";
+import { PRIMARY_METRIC, requireMeasurable } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
 import { type LossRequest, lossRequest } from "./losses.js";
 import { flagLabel, loraConfig, type ResolvedTrainOptions, weightOptions } from "./options.js";
 import { countShared } from "./overlap.js";
+import { evaluationKinds, examplesForLoss, trainingKinds } from "./training-examples.js";
 import { storageRequest } from "./weight-options.js";
 
 /** A run whose options fit its model: everything that can be said without reading weights or data. */
@@ -148,64 +150,27 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
     const dataset = await loadExamples(source, tokenizer, (bytesRead, bytesTotal) => {
       tell({ event: "reading", path, bytesRead, bytesTotal });
     });
-    return options.sanityTest ? firstExamples(dataset, SANITY_EXAMPLES) : dataset;
+    const { teacherEmbeddings } = options;
+    const whole =
+      dataset.kind === "texts" && teacherEmbeddings !== null
+        ? withTargets(dataset, await readNpy(teacherEmbeddings), plan.shape.hiddenSize)
+        : dataset;
+    return options.sanityTest ? firstExamples(whole, SANITY_EXAMPLES) : whole;
   };
-  // A file of labelled pairs has pairs of texts that belong together: those with label 1.
-  const kinds: ExampleKind[] = loss.kinds.flatMap((kind) => (kind === "positives" ? ["labels", kind] : kind));
-  let training = await read(options.datasetName, kinds);
+  let training = await read(options.datasetName, trainingKinds(loss));
   let evaluation: ExampleDataset | undefined;
   if (options.evalDatasetName !== null) {
     evaluation = await read(options.evalDatasetName, evaluationKinds(options));
     warnOfShared(training, evaluation, tell);
   } else if (options.evalFraction !== null) {
     ({ train: training, eval: evaluation } = splitExamples(training, options.evalFraction, options.seed));
-    const part = `${training.path}, of which --eval_fraction=${options.evalFraction}`;
-    training = { ...training, path: `${part} left for training` };
-    evaluation = { ...evaluation, path: `${part} set aside` };
   }
-  if (evaluation !== undefined) requireMeasurable(evaluation, options.labelColumn);
-  return { training: forLoss(training, plan, tell), evaluation, base: await hashing };
-}
-
-/** What an evaluation file may be: the first whose columns were named and are there. */
-function evaluationKinds({ negativeColumn, scoreColumn }: ResolvedTrainOptions): ExampleKind[] {
-  return [
-    ...(negativeColumn === null ? [] : (["negatives"] as const)),
-    ...(scoreColumn === null ? [] : (["scores"] as const)),
-    "labels",
-  ];
-}
-
-/** The examples as the loss takes them. @throws DATA_LABEL where it would learn nothing from them. */
-function forLoss(dataset: ExampleDataset, plan: Plan, tell: (event: TrainEvent) => void): ExampleDataset {
-  const { labelColumn, scoreColumn } = plan.options;
-  if (dataset.kind === "labels" && plan.loss.kinds.includes("positives")) {
-    const { path, count, positives } = dataset;
-    if (positives === 0) {
-      throw new PeftTrainError(
-        "DATA_LABEL",
-        `${path}: none of ${count} labels in column ${labelColumn} is 1; --loss=${plan.options.loss} trains on those`,
-      );
-    }
-    if (positives < count) {
-      const message = `${count - positives} of the ${count} pairs of ${path} have label 0 and are left out: --loss=${plan.options.loss} trains on those with label 1`;
-      tell({ event: "warning", message });
-    }
-    return positivePairs(dataset);
-  }
-  if (dataset.kind === "labels") requireBothClasses(dataset, labelColumn);
-  const ordersPairs = plan.loss.spec.name === "cosent" || plan.loss.spec.name === "angle";
-  if (
-    ordersPairs &&
-    dataset.kind === "scores" &&
-    dataset.labels.every((score) => score === dataset.labels[0])
-  ) {
-    throw new PeftTrainError(
-      "DATA_LABEL",
-      `${dataset.path}: all ${dataset.count} scores in column ${scoreColumn} are ${dataset.labels[0]}; expected some higher than others`,
-    );
-  }
-  return dataset;
+  const part = (name: string): string =>
+    options.evalFraction === null ? "" : `, of which --eval_fraction=${options.evalFraction} ${name}`;
+  if (evaluation !== undefined) requireMeasurable(evaluation, options.labelColumn, part("set aside"));
+  const learned = examplesForLoss(training, plan, part("left for training"));
+  for (const message of learned.warnings) tell({ event: "warning", message });
+  return { training: learned.dataset, evaluation, base: await hashing };
 }
 
 function warnOfShared(

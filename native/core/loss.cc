@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "core/distillation_loss.h"
 #include "core/pairwise_loss.h"
 #include "core/ranking_loss.h"
 #include "core/triplet_loss.h"
@@ -10,9 +11,15 @@
 namespace peft {
 namespace {
 
-constexpr std::array<const char*, 8> kLosses = {
-    "pair",  "contrastive", "online_contrastive",        "cosine_similarity", "cosent",
-    "angle", "triplet",     "multiple_negatives_ranking"};
+constexpr std::array<const char*, 9> kLosses = {"pair",
+                                                "contrastive",
+                                                "online_contrastive",
+                                                "cosine_similarity",
+                                                "cosent",
+                                                "angle",
+                                                "triplet",
+                                                "multiple_negatives_ranking",
+                                                "mse"};
 constexpr std::array<const char*, 3> kDistances = {"cosine", "euclidean", "manhattan"};
 
 template <typename Names>
@@ -58,6 +65,8 @@ std::unique_ptr<Loss> make_loss(const LossSpec& spec) {
       return std::make_unique<TripletLoss>(distance_of(spec.distance, 0), spec.margin);
     case LossKind::kMultipleNegativesRanking:
       return std::make_unique<RankingLoss>(spec.scale);
+    case LossKind::kMse:
+      return std::make_unique<DistillationLoss>();
   }
   throw EngineError("INTERNAL", "A loss without an implementation");
 }

@@ -19,7 +19,8 @@ enum class LossKind {
   kCosent,
   kAngle,
   kTriplet,
-  kMultipleNegativesRanking
+  kMultipleNegativesRanking,
+  kMse
 };
 
 enum class Distance { kCosine, kEuclidean, kManhattan };
@@ -44,19 +45,21 @@ struct LossValue {
   Tensor gradient;  // of the value, in the shape of the vectors
 };
 
-/// A loss of unit vectors [examples, texts, d]. An example is two texts, or an anchor, its positive and its
-/// negatives.
+/// A loss of unit vectors [examples, texts, d]. An example is one text, two, or an anchor, its positive and
+/// its negatives.
 class Loss {
  public:
   virtual ~Loss() = default;
 
   /// What these examples add to the loss of a batch of `batch_examples`. A loss that is not separable must be
-  /// given the whole batch. One label an example, or none where the loss needs none.
+  /// given the whole batch.
   virtual LossValue operator()(const Tensor& vectors, at::ArrayRef<float> labels,
                                int64_t batch_examples) const = 0;
   /// Whether the loss of a batch is the mean over its examples.
   virtual bool separable() const = 0;
-  virtual bool labelled() const = 0;
+  /// Numbers that come with an example whose whole vectors have `dimension` entries: none, a label, or a
+  /// vector.
+  virtual int64_t labels_per_example(int64_t dimension) const = 0;
   virtual bool takes(int64_t texts_per_example) const = 0;
 };
 

@@ -33,7 +33,7 @@ Tensor row_norms(const Tensor& pooled) {
 Tensor normalize_rows(const Tensor& pooled) { return pooled / row_norms(pooled); }
 
 Objective::Objective(const LossSpec& spec, int64_t dimension)
-    : loss_(make_loss(spec)), dims_(spec.dims), weights_(spec.weights) {
+    : loss_(make_loss(spec)), dimension_(dimension), dims_(spec.dims), weights_(spec.weights) {
   if (dims_.empty()) {
     dims_ = {dimension};
     weights_ = {1};
@@ -52,9 +52,10 @@ void Objective::check(int64_t texts_per_example, int64_t examples, int64_t label
     throw EngineError("USAGE",
                       "This loss does not take examples of " + std::to_string(texts_per_example) + " texts");
   }
-  if (loss_->labelled() && labels != examples) {
-    throw EngineError("USAGE", "Expected one label for each of " + std::to_string(examples) +
-                                   " examples, got " + std::to_string(labels));
+  const int64_t expected = examples * loss_->labels_per_example(dimension_);
+  if (labels != expected) {
+    throw EngineError("USAGE", "Expected " + std::to_string(expected) + " labels for " +
+                                   std::to_string(examples) + " examples, got " + std::to_string(labels));
   }
 }
 

@@ -23,6 +23,7 @@ class Objective {
 
  private:
   std::unique_ptr<Loss> loss_;
+  int64_t dimension_;
   std::vector<int64_t> dims_;
   std::vector<double> weights_;
 };

@@ -13,7 +13,7 @@ class PairwiseLoss : public Loss {
   LossValue operator()(const Tensor& vectors, at::ArrayRef<float> labels,
                        int64_t batch_examples) const override;
   bool separable() const override { return separable_; }
-  bool labelled() const override { return true; }
+  int64_t labels_per_example(int64_t) const override { return 1; }
   bool takes(int64_t texts_per_example) const override { return texts_per_example == 2; }
 
  private:

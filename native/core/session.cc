@@ -129,7 +129,7 @@ double Session::accumulate(const ExampleBatch& batch, const PassOptions& options
   const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
   const auto labels = static_cast<int64_t>(batch.labels.size());
   check_batch(batch.tokens, encoder_.shape());
-  if (each < 2 || texts == 0 || texts % each != 0) {
+  if (each < 1 || texts == 0 || texts % each != 0) {
     throw EngineError("USAGE", "Bad batch: " + std::to_string(texts) + " texts are no examples of " +
                                    std::to_string(each) + " texts");
   }
@@ -149,15 +149,14 @@ double Session::accumulate(const ExampleBatch& batch, const PassOptions& options
 
 double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs,
                                  const Objective& objective) {
-  const int64_t each = batch.texts_per_example;
+  const int64_t each = batch.texts_per_example, examples = batch.tokens.texts() / each;
+  const int64_t labels_each = static_cast<int64_t>(batch.labels.size()) / examples;
   double value = 0;
   for (const auto& [first, texts] : runs) {
     const MicroBatch micro = make_micro_batch(batch.tokens, first, texts, encoder_.device());
-    const auto labels = batch.labels.empty()
-                            ? at::ArrayRef<float>()
-                            : at::ArrayRef<float>(batch.labels).slice(first / each, texts / each);
-    const LossValue loss =
-        objective(encoder_.forward(micro, true), each, labels, batch.tokens.texts() / each);
+    const auto labels =
+        at::ArrayRef<float>(batch.labels).slice(first / each * labels_each, texts / each * labels_each);
+    const LossValue loss = objective(encoder_.forward(micro, true), each, labels, examples);
     encoder_.backward(micro, loss.gradient);
     value += loss.value;
   }

@@ -23,11 +23,10 @@ struct SessionOptions {
   bool activation_checkpointing = false;
 };
 
-/// Example i is texts k i to k i + k - 1: the two texts of a pair, or an anchor, its positive and its
-/// negatives.
+/// Example i is texts k i to k i + k - 1: one text, a pair, or an anchor, its positive and its negatives.
 struct ExampleBatch {
   TokenBatch tokens;
-  std::vector<float> labels;  // one an example, or none
+  std::vector<float> labels;  // as many for every example
   int64_t texts_per_example = 2;
 };
 

@@ -50,6 +50,7 @@ interface Case {
   loss(vectors: Vectors): number;
 }
 
+const TARGETS = Float32Array.from({ length: TEXTS * 32 }, (_, i) => Math.cos(i) / 4);
 const NONE = new Float32Array(0);
 const CASES: Record<string, Case> = {
   "contrastive, euclidean": {
@@ -84,6 +85,27 @@ const CASES: Record<string, Case> = {
       }
       return Math.log(sum);
     },
+  },
+  "mse of the first 5 entries and of all": {
+    spec: {
+      name: "mse",
+      matryoshka: [
+        { dims: 32, weight: 1 },
+        { dims: 5, weight: 0.5 },
+      ],
+    },
+    each: 1,
+    labels: TARGETS,
+    loss: (vectors) =>
+      [
+        { dims: 32, weight: 1 },
+        { dims: 5, weight: 0.5 },
+      ].reduce((sum, { dims, weight }) => {
+        const errors = cut(vectors, dims).map((vector, i) =>
+          mean([...vector].map((value, j) => (value - at(TARGETS, 32 * i + j)) ** 2)),
+        );
+        return sum + weight * mean(errors);
+      }, 0),
   },
   "triplet, cosine": {
     spec: { name: "triplet", distance: "cosine", margin: 0.3 },

@@ -47,7 +47,8 @@ struct Setup {
 
 at::Tensor as_tensor(const std::vector<float>& v) { return at::tensor(v); }
 
-/// Cosines to 1e-6, which a loss may scale, every gradient to 1e-4 of its largest entry: fp32 sums in another order.
+/// Cosines to 1e-6, which a loss may scale, every gradient to 1e-4 of its largest entry: fp32 sums in
+/// another order.
 void check_gradients(const Setup& setup, const PassOptions& pass, const std::string& what) {
   const OracleResult expected = setup.oracle(true, pass);
   std::map<std::string, std::vector<float>> gradients;
@@ -269,7 +270,7 @@ PEFT_TEST(bad_batches_and_modules_are_refused) {
       [&] {
         session->step({{{1, 2}, {0, 1, 2}}, {1, 0}}, {});
       },
-      "USAGE", "one label for each of 1 examples, got 2");
+      "USAGE", "Expected 1 labels for 1 examples, got 2");
   check_error(
       [&] {
         session->create_adapter({{{"encoder.layer.3.output.dense", 4, 1.0}}, 0}, 1);

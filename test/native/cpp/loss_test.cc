@@ -51,6 +51,8 @@ std::map<std::string, GoldenCase> golden_cases() {
       {"ranking", {spec_of(K::kMultipleNegativesRanking), 2}},
       {"ranking_scale", {spec_of(K::kMultipleNegativesRanking, 0, D::kCosine, 3), 2}},
       {"ranking_negatives", {spec_of(K::kMultipleNegativesRanking), 4}},
+      {"mse", {spec_of(K::kMse), 1}},
+      {"matryoshka_mse", {at_widths(spec_of(K::kMse)), 1}},
       {"matryoshka_ranking", {at_widths(spec_of(K::kMultipleNegativesRanking)), 3}},
       {"matryoshka_cosine", {at_widths(spec_of(K::kCosineSimilarity)), 2}},
       {"matryoshka_angle", {at_widths(spec_of(K::kAngle)), 2}},
@@ -99,7 +101,8 @@ PEFT_TEST(separable_losses_are_the_sum_of_their_parts) {
     std::vector<at::Tensor> gradients;
     for (int64_t i = 0; i < examples; i += 5) {
       const int64_t count = std::min<int64_t>(5, examples - i);
-      const at::Tensor some = labels.numel() == 0 ? labels : labels.narrow(0, i, count);
+      const int64_t each_label = labels.numel() / examples;
+      const at::Tensor some = labels.flatten().narrow(0, i * each_label, count * each_label);
       const LossValue part =
           objective(pooled.narrow(0, i * each, count * each), each, floats(some), examples);
       value += part.value;
@@ -108,7 +111,7 @@ PEFT_TEST(separable_losses_are_the_sum_of_their_parts) {
     check_close(at::scalar_tensor(value, at::kDouble).view({1}), file.read(name + ".loss"), 1e-7, 3e-6, name);
     check_close(at::cat(gradients), file.read(name + ".gradient"), 1e-7, 1e-5, name + ": gradient");
   }
-  check(separable == 9, "separable cases: " + std::to_string(separable));
+  check(separable == 11, "separable cases: " + std::to_string(separable));
 }
 
 PEFT_TEST(ranking_in_blocks_equals_autograd) {
@@ -129,13 +132,13 @@ PEFT_TEST(ranking_in_blocks_equals_autograd) {
 
 PEFT_TEST(equal_vectors_give_finite_gradients) {
   const at::Tensor pooled = at::ones({12, 5});
-  const std::vector<float> labels = {1, 0, 1, 0, 1, 0};
+  const std::vector<float> labels = {1, 0, 1, 0, 1, 0}, targets(60, 0.5f);
   for (const auto& [name, golden] : golden_cases()) {
     if (!golden.spec.dims.empty() || 12 % golden.texts_per_example != 0) continue;
     const int64_t examples = 12 / golden.texts_per_example;
     const Objective objective(golden.spec, 5);
-    const LossValue found =
-        objective(pooled, golden.texts_per_example, at::ArrayRef<float>(labels).slice(0, examples), examples);
+    const at::ArrayRef<float> given(golden.texts_per_example == 1 ? targets : labels);
+    const LossValue found = objective(pooled, golden.texts_per_example, given, examples);
     check(std::isfinite(found.value), name + ": loss");
     check(found.gradient.isfinite().all().item<bool>(), name + ": gradient");
   }
@@ -144,7 +147,8 @@ PEFT_TEST(equal_vectors_give_finite_gradients) {
 PEFT_TEST(losses_refuse_what_they_cannot_take) {
   const auto objective = [](LossKind kind) { return Objective(spec_of(kind, 1), 4); };
   check_error([&] { objective(LossKind::kPair).check(3, 2, 2); }, "USAGE", "3 texts");
-  check_error([&] { objective(LossKind::kCosent).check(2, 2, 0); }, "USAGE", "one label for each of 2");
+  check_error([&] { objective(LossKind::kCosent).check(2, 2, 0); }, "USAGE",
+              "Expected 2 labels for 2 examples, got 0");
   check_error([&] { objective(LossKind::kTriplet).check(2, 2, 0); }, "USAGE", "2 texts");
   objective(LossKind::kMultipleNegativesRanking).check(5, 2, 0);
   check_error([] { parse_loss("hinge"); }, "USAGE", "hinge");

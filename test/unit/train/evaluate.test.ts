@@ -121,6 +121,24 @@ describe("sets of other kinds", () => {
     expect(await measure(equal)).toEqual({ pairs: 3, spearman: null, pearson: null });
   });
 
+  it("of texts with a teacher's vectors give the mean cosine", async () => {
+    const native = await new FakeEngine().open({ shape: { hiddenSize: 16 } } as never);
+    const own = await native.encode(
+      { ids: Int32Array.of(...A, ...B), cuSeqlens: Int32Array.of(0, 3, 5) },
+      {
+        adapter: true,
+        normalize: true,
+        microBatchTokens: 100,
+      },
+    );
+    const labels = own.map((value, i) => (i < 16 ? 3 * value : -value));
+    const set = { ...dataset([A, B], []), kind: "texts", textsPerExample: 1, count: 2, labels } as const;
+    const found = await measure(set);
+    expect(found).toEqual({ texts: 2, teacherCosine: expect.closeTo(0, 6) });
+    const same = await measure({ ...set, labels: own.map((value) => 2 * value) });
+    expect(same).toEqual({ texts: 2, teacherCosine: expect.closeTo(1, 6) });
+  });
+
   it("of triplets count every negative, and a tie as wrong", async () => {
     const kind = { kind: "negatives", labels: new Float32Array(0), count: 2 } as const;
     const triplets = { ...dataset([A, A, C, A, B, B], []), ...kind, textsPerExample: 3 };

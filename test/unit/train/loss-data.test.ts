@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { writeNpy } from "../../../lib/data/npy.js";
 import type { TrainEvent } from "../../../lib/train/events.js";
 import type { TrainOptions } from "../../../lib/train/options.js";
 import { train } from "../../../lib/train/train.js";
@@ -11,6 +12,7 @@ import { writeTinyModel } from "../../support/tiny-model.js";
 
 const temporary = temporaryFolder();
 let runs = 0;
+const at = (values: Int32Array, i: number): number => values[i] as number;
 
 /** Rows of anchor, positive, two negatives and a score, as JSON lines. */
 function writeTriplets(name: string, count: number, keys: readonly string[]): void {
@@ -110,6 +112,29 @@ describe("a run", () => {
     expect(record.threshold).toBeNull();
   });
 
+  it("of mse takes single texts with their vectors, and measures those set aside by theirs", async () => {
+    const vectors = Float32Array.from({ length: 20 * 32 }, (_, i) => Math.sin(i));
+    await writeNpy(temporary.path("teacher.npy"), vectors, 32);
+    const { engine, metrics } = await run("plain.jsonl", {
+      loss: "mse",
+      teacherEmbeddings: temporary.path("teacher.npy"),
+      evalFraction: 0.2,
+    });
+    expect(engine.steps.map(({ batch }) => batch.labels.length)).toEqual([8 * 32, 8 * 32]);
+    const { batch } = engine.steps[0] as (typeof engine.steps)[number];
+    expect(batch.textsPerExample).toBe(1);
+    // Text i of the file is "a b c ... c" with i % 5 times c: its length tells which vectors may be its.
+    const lengths = Array.from({ length: 8 }, (_, i) => at(batch.cuSeqlens, i + 1) - at(batch.cuSeqlens, i));
+    const shortest = Math.min(...lengths);
+    for (const [i, length] of lengths.entries()) {
+      const row = vectors.findIndex((value) => value === batch.labels[32 * i]) / 32;
+      expect(row % 5).toBe(length - shortest);
+      const target = vectors.subarray(32 * row, 32 * (row + 1));
+      expect(batch.labels.subarray(32 * i, 32 * (i + 1))).toEqual(target);
+    }
+    expect(metrics[0]).toEqual({ texts: 4, teacherCosine: expect.any(Number) });
+  });
+
   it("warns of widths that leave out the whole vector", async () => {
     const { warnings, engine } = await run("pairs.csv", { matryoshkaDims: [16, 8] });
     expect(warnings).toContain(
@@ -134,7 +159,7 @@ describe("what is refused", () => {
       "zeros.csv",
       ranking,
       "DATA_LABEL",
-      "none of 2 labels in column is_duplicate is 1",
+      "all 2 labels in column is_duplicate are 0; --loss=multiple_negatives_ranking trains",
     ],
     [
       "scores that are all alike",

@@ -60,6 +60,7 @@ describe("a loss", () => {
     expect(request({ loss: "cosent" }).kinds).toEqual(["labels"]);
     expect(request({ loss: "cosent", score_column: "s" }).kinds).toEqual(["scores"]);
     expect(request({ loss: "cosine_similarity", score_column: "s" }).scoreRange).toEqual([-1, 1]);
+    expect(request({ loss: "mse", teacher_embeddings: "v.npy" }).kinds).toEqual(["texts"]);
     const ranking = "multiple_negatives_ranking";
     expect(request({ loss: ranking }).kinds).toEqual(["positives"]);
     expect(request({ loss: ranking, negative_column: "n1,n2" }).kinds).toEqual(["negatives"]);
@@ -88,6 +89,8 @@ describe("what is refused", () => {
     [{ loss: "angle", negative_column: "n" }, "--negative_column: --loss=angle takes pairs with scores"],
     [{ loss: "triplet" }, "--loss=triplet needs one --negative_column, got none"],
     [{ loss: "triplet", negative_column: "a,b" }, "needs one --negative_column, got a,b"],
+    [{ loss: "mse" }, "--loss=mse needs --teacher_embeddings"],
+    [{ teacher_embeddings: "v.npy" }, "--teacher_embeddings: --loss=pair has no use for it; only mse"],
     [{ negative_column: "a,,b" }, "--negative_column=a,,b: expected names with commas between"],
     [{ matryoshka_dims: "64,0" }, "--matryoshka_dims=64,0: expected whole numbers from 1 to 65536"],
     [{ matryoshka_dims: "64,64" }, "--matryoshka_dims=64,64: a width comes twice"],
