@@ -43,20 +43,29 @@ export interface ExampleFormat {
   scoreRange?: readonly [number, number] | undefined;
 }
 
+/** The columns beside the two texts that make an example of a kind, and the flag that names them. */
+const OTHER_COLUMNS: Record<
+  ExampleKind,
+  { flag?: string; names(columns: ExampleColumns): readonly string[] }
+> = {
+  labels: { flag: "label_column", names: ({ label }) => [label] },
+  scores: { flag: "score_column", names: ({ score }) => (score === null ? [] : [score]) },
+  negatives: { flag: "negative_column", names: ({ negatives }) => negatives },
+  positives: { names: () => [] },
+  texts: { names: () => [] },
+};
+
 /** Finds the columns of an example. @throws DATA_COLUMN, of the first kind where the file is of none. */
 export function exampleLayout(table: Table, format: ExampleFormat): ExampleLayout {
   const { kinds = ["labels"], scoreRange } = format;
   const columns = { ...DEFAULT_COLUMNS, ...format.columns };
-  const beside = (kind: ExampleKind): readonly string[] => {
-    if (kind === "labels") return [columns.label];
-    if (kind === "scores") return columns.score === null ? [] : [columns.score];
-    return kind === "negatives" ? columns.negatives : [];
-  };
-  const has = (kind: ExampleKind): boolean => beside(kind).every((name) => table.columns.includes(name));
+  const has = (kind: ExampleKind): boolean =>
+    OTHER_COLUMNS[kind].names(columns).every((name) => table.columns.includes(name));
   const kind = kinds.find(has) ?? (kinds[0] as ExampleKind);
-  const own = kind === "texts" ? [columns.question1] : [columns.question1, columns.question2];
-  const texts = own.map((name) => columnIndex(table, name));
-  const others = beside(kind).map((name) => columnIndex(table, name));
+  const texts = [columnIndex(table, columns.question1, "question1_column")];
+  if (kind !== "texts") texts.push(columnIndex(table, columns.question2, "question2_column"));
+  const { flag, names } = OTHER_COLUMNS[kind];
+  const others = names(columns).map((name) => columnIndex(table, name, flag));
   if (kind === "negatives") texts.push(...others);
   const [label = 0] = others;
   const readers: Partial<Record<ExampleKind, (record: TableRecord) => number>> = {

@@ -43,14 +43,18 @@ export function fieldText(value: unknown, column: string, where: string): string
   );
 }
 
-/** Index of a column. @throws DATA_COLUMN when it is not there, or there twice. */
-export function columnIndex(table: Table, name: string): number {
+/**
+ * Index of a column.
+ * @param flag The flag that names it, for the hint.
+ * @throws DATA_COLUMN when it is not there, or there twice.
+ */
+export function columnIndex(table: Table, name: string, flag?: string): number {
   const index = table.columns.indexOf(name);
   if (index === -1) {
     throw new PeftTrainError(
       "DATA_COLUMN",
       `${table.path} has no column ${JSON.stringify(name)}; its columns are ${table.columns.map(shown).join(", ")}`,
-      { hint: columnHint(table, name) },
+      { hint: columnHint(table, name, flag) },
     );
   }
   if (table.columns.indexOf(name, index + 1) !== -1) {
@@ -60,7 +64,7 @@ export function columnIndex(table: Table, name: string): number {
   return index;
 }
 
-function columnHint(table: Table, name: string): string {
+function columnHint(table: Table, name: string, flag: string | undefined): string {
   const header = table.columns.join("");
   if (header.includes("\0")) return "The file looks like UTF-16; convert it to UTF-8.";
   const other = [";", "\t", "|", ","].find((delimiter) => header.includes(delimiter));
@@ -70,9 +74,8 @@ function columnHint(table: Table, name: string): string {
       : `The file looks separated by ${other === "," ? "commas: give it the extension .csv." : `"${other}": save it with commas.`}`;
   }
   const suggestion = nearest(name, table.columns);
-  return suggestion === undefined
-    ? "The first line must name the columns."
-    : `Did you mean ${JSON.stringify(suggestion)}?`;
+  if (suggestion !== undefined) return `Did you mean ${JSON.stringify(suggestion)}?`;
+  return flag === undefined ? "The first line must name the columns." : `--${flag} names another column.`;
 }
 
 /** A column name as a message shows it: plain where it can be. */

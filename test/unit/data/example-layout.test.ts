@@ -72,6 +72,7 @@ describe("an example", () => {
     await expect(read("question1,question2,label\na,b,1\n", "scores", "labels")).rejects.toMatchObject({
       code: "DATA_COLUMN",
       message: expect.stringContaining('no column "score"'),
+      hint: "--score_column names another column.",
     });
     await expect(read("question1,text\na,b\n", "labels", "positives")).rejects.toMatchObject({
       message: expect.stringContaining('no column "question2"'),
