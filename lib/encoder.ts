@@ -1,5 +1,6 @@
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
-import { loadPairs, type PairColumns } from "./data/pairs.js";
+import type { ExampleColumns } from "./data/example-layout.js";
+import { type ExampleSource, loadExamples } from "./data/examples.js";
 import type { Tokenizer } from "./data/tokenizer.js";
 import { embedTexts, encodingMicroBatch } from "./embed.js";
 import { PeftTrainError } from "./errors.js";
@@ -17,7 +18,12 @@ import type {
   Pooling,
   WeightStorage,
 } from "./native/types.js";
-import { type EvalMetrics, evaluatePairs, requireBothClasses } from "./train/evaluate.js";
+import {
+  type EvalMetrics,
+  evaluateExamples,
+  type LabelMetrics,
+  requireMeasurable,
+} from "./train/evaluate.js";
 import { type OptionName, TRAIN_OPTIONS } from "./train/option-table.js";
 import { parseOption } from "./train/options.js";
 import { type QuantizeSettings, quantizeRequest } from "./train/quantize-settings.js";
@@ -59,20 +65,28 @@ export interface EncodeTextsOptions {
 }
 
 export interface EvaluateFileOptions {
-  /** Names of the columns; default: question1, question2, is_duplicate. */
-  columns?: Partial<PairColumns> | undefined;
+  /**
+   * Names of the columns; default: question1, question2, is_duplicate. With `negatives` the file is measured as triplets,
+   * else with `score` as scored pairs.
+   */
+  columns?: Partial<ExampleColumns> | undefined;
   /** Default: as the adapter was trained, or `query: `. */
   question1Prefix?: string | undefined;
   question2Prefix?: string | undefined;
   maxLength?: number | undefined;
-  /** Pairs encoded at a time. Default: 128. */
+  /** Examples encoded at a time. Default: 128. */
   batchSize?: number | undefined;
   /** False measures the base model. Default: true. */
   adapter?: boolean | undefined;
   /** Bytes of the file read, and in all (0 where that cannot be known). */
   onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
-  onProgress?: ((pairsDone: number, pairsTotal: number) => void) | undefined;
+  onProgress?: ((done: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
+}
+
+/** Of labelled pairs. */
+export interface EvaluateLabelsOptions extends EvaluateFileOptions {
+  columns?: Pick<Partial<ExampleColumns>, "question1" | "question2" | "label"> | undefined;
 }
 
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
@@ -215,30 +229,35 @@ export class Encoder implements AsyncDisposable {
   }
 
   /**
-   * Measures how well cosine similarity tells the pairs of a CSV or TSV file apart, with the prefixes that the adapter
-   * was trained with.
+   * Measures cosine similarity on the pairs or triplets of a file, with the prefixes that the adapter was trained with: how
+   * well it tells labelled pairs apart, how it goes together with scores, or how often a positive is nearer than a negative.
    * @throws As for reading pairs: FILE_NOT_FOUND, DATA_COLUMN, DATA_LABEL, DATA_MALFORMED, DATA_EMPTY.
    */
+  evaluate(file: string, options?: EvaluateLabelsOptions): Promise<LabelMetrics>;
+  evaluate(file: string, options: EvaluateFileOptions): Promise<EvalMetrics>;
   evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
     return this.exclusive(async () => {
       const { record } = this.adapter ?? {};
       const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
       const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
       requireMaxLength(maxLength, this.model);
-      const source = {
+      const { columns = {} } = options;
+      const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
+      const source: ExampleSource = {
         path: file,
-        columns: options.columns ?? {},
+        columns,
+        kinds: [kind],
         question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
         question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
         maxLength,
       };
       const stopped = (): boolean => options.signal?.aborted ?? false;
-      const dataset = await loadPairs(source, this.tokenizer, (bytesRead, bytesTotal) => {
+      const dataset = await loadExamples(source, this.tokenizer, (bytesRead, bytesTotal) => {
         if (stopped()) throw evaluationStopped(file);
         options.onRead?.(bytesRead, bytesTotal);
       });
-      requireBothClasses(dataset, source.columns.label);
-      const metrics = await evaluatePairs(this.native, dataset, {
+      requireMeasurable(dataset, columns.label);
+      const metrics = await evaluateExamples(this.native, dataset, {
         batchSize,
         adapter: this.adapter !== undefined && (options.adapter ?? true),
         onProgress: options.onProgress,

@@ -5,8 +5,8 @@ export const ERROR_CODES = [
   "FILE_UNREADABLE",
   "DATA_EMPTY",
   "DATA_COLUMN", // a column that was asked for is not in the file
-  "DATA_LABEL", // a label that is not 0 or 1
-  "DATA_MALFORMED", // a ragged or unterminated row, bytes that are not UTF-8
+  "DATA_LABEL", // a label that is not 0 or 1, a score that is no number
+  "DATA_MALFORMED", // a ragged row, bytes that are not UTF-8, broken JSON, gzip or Parquet
   "MODEL_UNSUPPORTED", // a readable model of a kind the engine does not run
   "MODEL_CORRUPT", // config, tokenizer or weights that contradict themselves or each other
   "QUANT_STATE", // a quantisation state that disagrees with its tensors or with itself

@@ -1,4 +1,10 @@
-export { Encoder, type EncodeTextsOptions, type EvaluateFileOptions, type LoadOptions } from "./encoder.js";
+export {
+  Encoder,
+  type EncodeTextsOptions,
+  type EvaluateFileOptions,
+  type EvaluateLabelsOptions,
+  type LoadOptions,
+} from "./encoder.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export type {
   EncoderInfo,
@@ -10,7 +16,13 @@ export type {
 } from "./native/types.js";
 export { type QuantizeModelOptions, type QuantizeResult, quantize } from "./quantize.js";
 export { ensureLibtorch, type InstallOptions, type SetupProgress } from "./setup/install.js";
-export type { EvalMetrics } from "./train/evaluate.js";
+export type {
+  EvalMetrics,
+  LabelMetrics,
+  ScoreMetrics,
+  TeacherMetrics,
+  TripletMetrics,
+} from "./train/evaluate.js";
 export type {
   EvaluatedEvent,
   LogEvent,

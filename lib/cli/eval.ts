@@ -11,6 +11,8 @@ export const EVAL_FLAGS = [
   "question1_column",
   "question2_column",
   "label_column",
+  "score_column",
+  "negative_column",
   "prefix",
   "question1_prefix",
   "question2_prefix",
@@ -22,11 +24,13 @@ export const EVAL_FLAGS = [
 
 export const evalCommand: CommandModule<object, FlagValues> = {
   command: "eval",
-  describe: "Measure ROC AUC and the rest on labelled pairs, with an adapter or without",
+  describe: "Measure labelled pairs, scored pairs or triplets, with an adapter or without",
   builder: (yargs) =>
     withFlags(yargs, EVAL_FLAGS, { group: "Options:" })
       .options({
-        dataset_name: { describe: "CSV or TSV file of labelled pairs [required]" },
+        dataset_name: {
+          describe: "File of pairs or triplets: CSV, TSV or JSON Lines, gzip or not [required]",
+        },
         max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
         prefix: {
           describe: 'Put before both texts; default: as the adapter was trained, or "query: "',

@@ -29,7 +29,7 @@ export function flagOf(name: OptionName, changes: Options = {}): Options {
   return {
     ...(definition.type === "boolean" ? { type: "boolean" } : {}),
     // As Python's argparse takes them: every word up to the next flag.
-    ...(definition.type === "targets" ? { array: true } : {}),
+    ...(["targets", "names", "numbers"].includes(definition.type) ? { array: true } : {}),
     ...(definition.alias === undefined ? {} : { alias: definition.alias }),
     group: `${definition.group}:`,
     describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + alias + choices + required,

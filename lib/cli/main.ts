@@ -16,7 +16,7 @@ interface Command {
 /** Commands in the order of the help text; only the one that is asked for is loaded. */
 const COMMANDS: Record<string, Command> = {
   train: {
-    describe: "Fine-tune an encoder with LoRA on labelled pairs; the word may be left out",
+    describe: "Fine-tune an encoder with LoRA on pairs or triplets; the word may be left out",
     load: async () => (await import("./train.js")).trainCommand as never,
   },
   demo: {
@@ -24,7 +24,7 @@ const COMMANDS: Record<string, Command> = {
     load: async () => (await import("./demo.js")).demoCommand as never,
   },
   eval: {
-    describe: "Measure ROC AUC and the rest on labelled pairs, with an adapter or without",
+    describe: "Measure labelled pairs, scored pairs or triplets, with an adapter or without",
     load: async () => (await import("./eval.js")).evalCommand as never,
   },
   encode: {

@@ -10,7 +10,8 @@ import { EVAL_FLAGS } from "./eval.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { ItemProgress } from "./item-progress.js";
-import { count, duration, metric, table } from "./terminal.js";
+import { measured, metricsTable } from "./metrics.js";
+import { count, duration } from "./terminal.js";
 
 /** `peft-train eval` */
 export async function runEval(args: FlagValues): Promise<void> {
@@ -48,6 +49,8 @@ export async function runEval(args: FlagValues): Promise<void> {
         question1: flags.question1_column as string | undefined,
         question2: flags.question2_column as string | undefined,
         label: flags.label_column as string | undefined,
+        score: flags.score_column as string | undefined,
+        negatives: flags.negative_column as readonly string[] | undefined,
       }),
       question1Prefix: (flags.question1_prefix ?? flags.prefix) as string | undefined,
       question2Prefix: (flags.question2_prefix ?? flags.prefix) as string | undefined,
@@ -69,14 +72,15 @@ export async function runEval(args: FlagValues): Promise<void> {
   } else {
     process.stdout.write(`${metricsTable(metrics)}\n`);
     if (args.quiet !== true) {
-      process.stdout.write(`${count(metrics.pairs)} pairs of ${file} in ${duration(seconds)}\n`);
+      const { items, noun } = measured(metrics);
+      process.stdout.write(`${count(items)} ${noun} of ${file} in ${duration(seconds)}\n`);
     }
   }
 }
 
 class EvalProgress {
   private readonly bytes: ByteProgress;
-  private readonly pairs = new ItemProgress("Evaluating", "pairs");
+  private readonly examples = new ItemProgress("Evaluating", "examples");
 
   constructor(file: string) {
     this.bytes = new ByteProgress(`Reading ${path.basename(file)}`);
@@ -86,30 +90,13 @@ class EvalProgress {
 
   readonly evaluate = (done: number, total: number): void => {
     this.bytes.stop();
-    this.pairs.update(done, total);
+    this.examples.update(done, total);
   };
 
   stop(): void {
     this.bytes.stop();
-    this.pairs.stop();
+    this.examples.stop();
   }
-}
-
-function metricsTable(metrics: EvalMetrics): string {
-  const at = (threshold: number): string => `at cosine ${threshold.toFixed(4)} and above`;
-  return table(
-    ["Metric", "Value", ""],
-    [
-      ["ROC AUC", metric(metrics.rocAuc), ""],
-      ["Average precision", metric(metrics.averagePrecision), ""],
-      ["Accuracy", metric(metrics.accuracy), at(metrics.accuracyThreshold)],
-      ["F1", metric(metrics.f1), at(metrics.f1Threshold)],
-      ["Precision", metric(metrics.precision), "there"],
-      ["Recall", metric(metrics.recall), "there"],
-      ["Loss", metric(metrics.loss), ""],
-    ],
-    { right: [1] },
-  );
 }
 
 function definedOnly<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {

@@ -3,10 +3,12 @@ import path from "node:path";
 import { CHECKPOINT, EVENTS_FOLDER } from "../adapter/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
-import { type ResolvedTrainOptions, weightOptions } from "../train/options.js";
+import { type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
+import { byFlag, type ResolvedTrainOptions, weightOptions } from "../train/options.js";
 import { shellQuote } from "./arguments.js";
 import { ByteProgress } from "./byte-progress.js";
 import { ItemProgress } from "./item-progress.js";
+import { evaluationTable, headline } from "./metrics.js";
 import type { Report } from "./report.js";
 import { StepProgress } from "./step-progress.js";
 import { bold, count, duration, metric, shortPath, size, table } from "./terminal.js";
@@ -59,7 +61,7 @@ export class TrainReport implements Report {
         if (isInformative(event)) this.print(memoryTable(event));
         break;
       case "resumed":
-        this.before = event.rocAucBefore;
+        this.before = event.metricsBefore && headline(event.metricsBefore).value;
         this.print(`Going on from ${shortPath(event.path)}: ${count(event.step)} steps are done`);
         break;
       case "evaluating":
@@ -112,7 +114,9 @@ export class TrainReport implements Report {
     this.started = event;
     this.steps = new StepProgress(event);
     const evaluated = event.evalPairs > 0 ? `, ${count(event.evalPairs)} to evaluate on` : "";
-    this.print(`${bold(event.model)}: ${count(event.trainPairs)} pairs to train on${evaluated}`);
+    const pairs = this.options.negativeColumn === null && this.options.teacherEmbeddings === null;
+    const what = pairs ? "pairs" : "examples";
+    this.print(`${bold(event.model)}: ${count(event.trainPairs)} ${what} to train on${evaluated}`);
     const epochs = `${count(event.epochs)} ${event.epochs === 1 ? "epoch" : "epochs"}`;
     const threads = `${event.threads} ${event.threads === 1 ? "thread" : "threads"}`;
     this.print(
@@ -120,34 +124,35 @@ export class TrainReport implements Report {
     );
     this.print(trainableParameters(event.trainableParameters, event.allParameters));
     if (event.evalPairs === 0) {
-      this.note("note: nothing to evaluate on; give --eval_dataset_name or --eval_fraction to see ROC AUC");
+      this.note(
+        "note: nothing to evaluate on; give --eval_dataset_name or --eval_fraction to see how good it is",
+      );
     }
   }
 
   private evaluate(done: number, total: number): void {
     if (this.evaluating === undefined) this.clear();
-    this.evaluating ??= new ItemProgress("Evaluating", "pairs");
+    this.evaluating ??= new ItemProgress("Evaluating", "examples");
     this.evaluating.update(done, total);
   }
 
   private evaluated({ epoch, metrics }: EvaluatedEvent): void {
     this.clear();
-    if (epoch === 0) this.before = metrics.rocAuc;
+    const { name, value } = headline(metrics);
+    if (epoch === 0) this.before = value;
     const when = epoch === 0 ? "before training" : `after epoch ${epoch}/${this.started?.epochs}`;
-    this.print(
-      `ROC AUC ${when}: ${bold(metric(metrics.rocAuc))}${epoch === 0 ? "" : this.gain(metrics.rocAuc)}`,
-    );
+    this.print(`${name} ${when}: ${bold(metric(value))}${epoch === 0 ? "" : this.gain(value)}`);
   }
 
-  private gain(rocAuc: number | null): string {
-    if (rocAuc === null || this.before === null) return "";
-    const gain = rocAuc - this.before;
+  private gain(value: number | null): string {
+    if (value === null || this.before === null) return "";
+    const gain = value - this.before;
     return ` (${gain < 0 ? "" : "+"}${gain.toFixed(4)})`;
   }
 
   private finished(result: TrainResult): void {
     this.clear();
-    if (result.evaluations.length > 0) this.print(evaluationTable(result));
+    if (result.evaluations.length > 0) this.print(evaluationTable(result.evaluations));
     if (result.savedStep === null) {
       this.print("Stopped before the first step: nothing was written.");
       return;
@@ -210,21 +215,6 @@ function memoryTable({ storage, plan, peak, float32Peak }: MemoryEvent): string 
   return table(head, shown, { right: [1, 2] });
 }
 
-function evaluationTable({ evaluations }: TrainResult): string {
-  return table(
-    ["After epoch", "ROC AUC", "Average precision", "Accuracy", "F1", "Loss"],
-    evaluations.map(({ epoch, metrics }) => [
-      epoch === 0 ? "none" : String(epoch),
-      metric(metrics.rocAuc),
-      metric(metrics.averagePrecision),
-      metric(metrics.accuracy),
-      metric(metrics.f1),
-      metric(metrics.loss),
-    ]),
-    { right: [1, 2, 3, 4, 5] },
-  );
-}
-
 /** What is in an output folder, checkpoints as one line each. */
 function fileTable(folder: string): string {
   const rows = readdirSync(folder, { withFileTypes: true })
@@ -257,13 +247,30 @@ function weightFlags(options: ResolvedTrainOptions): string[] {
     .map(([name, value]) => (value === true ? `--${name}` : `--${name}=${String(value)}`));
 }
 
+const COLUMNS = [
+  "question1_column",
+  "question2_column",
+  "label_column",
+  "score_column",
+  "negative_column",
+] as const satisfies OptionName[];
+
+/** Those that were given, so that an evaluation reads what training read. */
+function columnFlags(options: ResolvedTrainOptions): string[] {
+  const values = byFlag(options);
+  return COLUMNS.filter((name) => values[name] !== TRAIN_OPTIONS[name].default).map(
+    (name) => `--${name}=${shellQuote(String(values[name]))}`,
+  );
+}
+
 /** What to try with a fresh adapter. */
 export function nextCommands(options: ResolvedTrainOptions, { outputDir }: TrainResult): string[] {
   const adapter = shellQuote(shortPath(outputDir));
   const model = [shellQuote(options.modelNameOrPath), ...weightFlags(options)].join(" ");
   const evaluated = options.evalDatasetName ?? options.datasetName;
+  const data = [shellQuote(evaluated), ...columnFlags(options)].join(" ");
   return [
-    `npx peft-train eval --model_name_or_path=${model} --adapter=${adapter} --dataset_name=${shellQuote(evaluated)}`,
+    `npx peft-train eval --model_name_or_path=${model} --adapter=${adapter} --dataset_name=${data}`,
     `npx peft-train encode --model_name_or_path=${model} --adapter=${adapter} --input=texts.txt --output=vectors.npy`,
   ];
 }

@@ -4,7 +4,7 @@ import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const trainCommand: CommandModule<object, FlagValues> = {
   command: ["train", "$0"],
-  describe: "Fine-tune an encoder with LoRA on labelled pairs (also without the word train)",
+  describe: "Fine-tune an encoder with LoRA on pairs or triplets (also without the word train)",
   builder: (yargs) =>
     withTrainFlags(yargs)
       .option("config", {

@@ -1,9 +1,9 @@
-import type { PairBatch } from "../native/types.js";
+import type { ExampleBatch } from "../native/types.js";
+import type { ExampleDataset } from "./examples.js";
 import { MT19937 } from "./mt19937.js";
-import type { PairDataset } from "./pairs.js";
 
 /**
- * The order in which an epoch reads its pairs: numpy's
+ * The order in which an epoch reads its examples: numpy's
  * `RandomState([seed % 2**32, seed // 2**32, epoch]).permutation(count)`, so it depends on nothing else that was drawn.
  */
 export function epochOrder(count: number, seed: number, epoch: number): Int32Array {
@@ -15,23 +15,28 @@ export function seedWords(seed: number): [low: number, high: number] {
   return [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
 }
 
-/** Gathers the pairs of `indices`, in that order. */
-export function pairBatch(dataset: PairDataset, indices: Int32Array): PairBatch {
-  const { offsets } = dataset;
-  const cuSeqlens = new Int32Array(2 * indices.length + 1);
-  const labels = new Float32Array(indices.length);
+/** Gathers the examples of `indices`, in that order. */
+export function exampleBatch(dataset: ExampleDataset, indices: Int32Array): ExampleBatch {
+  const { offsets, textsPerExample } = dataset;
+  const cuSeqlens = new Int32Array(textsPerExample * indices.length + 1);
+  const labelsEach = dataset.count === 0 ? 0 : dataset.labels.length / dataset.count;
+  const labels = new Float32Array(labelsEach * indices.length);
   let total = 0;
-  for (const [i, pair] of indices.entries()) {
-    const start = offsets[2 * pair] as number;
-    cuSeqlens[2 * i + 1] = total + (offsets[2 * pair + 1] as number) - start;
-    total += (offsets[2 * pair + 2] as number) - start;
-    cuSeqlens[2 * i + 2] = total;
-    labels[i] = dataset.labels[pair] as number;
+  for (const [i, example] of indices.entries()) {
+    const first = textsPerExample * example;
+    const start = offsets[first] as number;
+    for (let text = 1; text <= textsPerExample; text++) {
+      cuSeqlens[textsPerExample * i + text] = total + (offsets[first + text] as number) - start;
+    }
+    total = cuSeqlens[textsPerExample * (i + 1)] as number;
+    labels.set(dataset.labels.subarray(labelsEach * example, labelsEach * (example + 1)), labelsEach * i);
   }
   const ids = new Int32Array(total);
-  for (const [i, pair] of indices.entries()) {
-    // Both texts of a pair lie side by side.
-    ids.set(dataset.ids.subarray(offsets[2 * pair], offsets[2 * pair + 2]), cuSeqlens[2 * i] as number);
+  for (const [i, example] of indices.entries()) {
+    // All texts of an example lie side by side.
+    const first = textsPerExample * example;
+    const texts = dataset.ids.subarray(offsets[first], offsets[first + textsPerExample]);
+    ids.set(texts, cuSeqlens[textsPerExample * i] as number);
   }
-  return { ids, cuSeqlens, labels };
+  return { ids, cuSeqlens, labels, textsPerExample };
 }

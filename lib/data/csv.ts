@@ -1,11 +1,12 @@
 import path from "node:path";
 import Papa from "papaparse";
 import { PeftTrainError } from "../errors.js";
+import { unpackedName } from "./byte-stream.js";
+import { place, type TableRecord } from "./table.js";
 import { readUtf8 } from "./utf8.js";
 
 /** One record of a CSV file, counted as a spreadsheet and an editor show it: the header is row 1 on line 1. */
-export interface CsvRecord {
-  fields: string[];
+export interface CsvRecord extends TableRecord {
   /** Number of the record, blank lines included. */
   row: number;
   /** Line that the record begins on; beyond `row` once a quoted field has held line breaks. */
@@ -22,14 +23,7 @@ export interface CsvOptions {
 const LONGEST_RECORD = 128 * 1024 * 1024;
 
 export function delimiterOf(file: string): string {
-  return [".tsv", ".tab"].includes(path.extname(file).toLowerCase()) ? "\t" : ",";
-}
-
-/** Where a record is, for a message. */
-export function place(file: string, record: { row: number; line: number }): string {
-  return record.row === record.line
-    ? `${file}, row ${record.row}`
-    : `${file}, row ${record.row} (line ${record.line})`;
+  return [".tsv", ".tab"].includes(path.extname(unpackedName(file)).toLowerCase()) ? "\t" : ",";
 }
 
 /**

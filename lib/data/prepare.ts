@@ -2,13 +2,14 @@ import { realpath, stat } from "node:fs/promises";
 import path from "node:path";
 import { PeftTrainError } from "../errors.js";
 import { AtomicFile } from "./atomic-file.js";
+import { openCsvTable } from "./csv-table.js";
 import { csvLine } from "./csv-writer.js";
 import { outputError } from "./file-error.js";
 import { fileSize } from "./file-size.js";
 import { labelOf } from "./label.js";
 import { makeFolder } from "./make-folder.js";
 import { MT19937 } from "./mt19937.js";
-import { columnIndex, openTable } from "./table.js";
+import { columnIndex } from "./table.js";
 
 export interface PrepareOptions {
   /** Raw Quora question pairs: a .tsv or .csv with at least id, question1, question2 and is_duplicate. */
@@ -57,7 +58,7 @@ export async function prepareSplit(options: PrepareOptions): Promise<PrepareResu
   checkOptions(options);
   const bytesTotal = await fileSize(options.input);
   let bytesRead = 0;
-  const table = await openTable(options.input, (bytes) => {
+  const table = await openCsvTable(options.input, (bytes) => {
     bytesRead += bytes.length;
     options.onProgress?.(bytesRead, bytesTotal);
   });

@@ -1,7 +1,10 @@
 import path from "node:path";
 import { PeftTrainError } from "../errors.js";
-import { columnIndex, openTable } from "./table.js";
-import { readUtf8 } from "./utf8.js";
+import { unpackedName } from "./byte-stream.js";
+import { openCsvTable } from "./csv-table.js";
+import { readJsonLines } from "./json-lines.js";
+import { readLines } from "./lines.js";
+import { columnIndex } from "./table.js";
 
 /**
  * The texts of a file, in its order: one a line of `.txt` (blank lines are empty texts), a JSON string or an object's
@@ -18,7 +21,7 @@ export async function readTexts(file: string, column?: string): Promise<string[]
 type Reader = (file: string, column: string | undefined) => Promise<string[]>;
 
 function readers(file: string): Reader {
-  switch (path.extname(file).toLowerCase()) {
+  switch (path.extname(unpackedName(file)).toLowerCase()) {
     case ".txt":
       return textLines;
     case ".jsonl":
@@ -46,30 +49,16 @@ async function textLines(file: string, column: string | undefined): Promise<stri
     );
   }
   const texts: string[] = [];
-  for await (const line of readLines(file)) texts.push(line);
+  for await (const lines of readLines(file)) {
+    for (const line of lines) texts.push(line);
+  }
   return texts;
 }
 
 async function jsonLines(file: string, column: string | undefined): Promise<string[]> {
   const texts: string[] = [];
-  let number = 0;
-  for await (const line of readLines(file)) {
-    number++;
-    if (line.trim() === "") continue;
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch (cause) {
-      throw new PeftTrainError(
-        "DATA_MALFORMED",
-        `${file}, line ${number}: not valid JSON: ${(cause as Error).message}`,
-        {
-          hint: "A .jsonl file holds one JSON value a line.",
-          cause,
-        },
-      );
-    }
-    texts.push(jsonText(value, column, `${file}, line ${number}`));
+  for await (const group of readJsonLines(file)) {
+    for (const { value, line } of group) texts.push(jsonText(value, column, `${file}, line ${line}`));
   }
   return texts;
 }
@@ -107,7 +96,7 @@ function jsonText(value: unknown, column: string | undefined, where: string): st
 }
 
 async function tableColumn(file: string, column: string | undefined): Promise<string[]> {
-  const table = await openTable(file);
+  const table = await openCsvTable(file);
   if (column === undefined && table.columns.length > 1) {
     throw new PeftTrainError(
       "USAGE",
@@ -123,20 +112,4 @@ async function tableColumn(file: string, column: string | undefined): Promise<st
     for (const record of records) texts.push(record.fields[index] as string);
   }
   return texts;
-}
-
-/** Lines that end in LF, CR LF or CR; what follows the last end is a line only if it holds anything. */
-async function* readLines(file: string): AsyncGenerator<string> {
-  let rest = "";
-  for await (const piece of readUtf8(file)) {
-    // A CR at the end may be half of a CR LF, so it waits for what follows.
-    const joined = rest.endsWith("\r") ? `\r${piece}` : piece;
-    const begun = rest.endsWith("\r") ? rest.slice(0, -1) : rest;
-    const held = joined.endsWith("\r") ? "\r" : "";
-    const lines = joined.slice(0, joined.length - held.length).split(/\r\n|\n|\r/);
-    lines[0] = begun + lines[0];
-    rest = lines.pop() + held;
-    yield* lines;
-  }
-  if (rest !== "") yield rest.replace(/\r$/, "");
 }

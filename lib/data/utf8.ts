@@ -1,40 +1,32 @@
 import { isUtf8 } from "node:buffer";
-import { createReadStream } from "node:fs";
 import { PeftTrainError } from "../errors.js";
-import { fileError } from "./file-error.js";
+import { readBytes } from "./byte-stream.js";
 
-const CHUNK_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
 /**
- * The text of a UTF-8 file in pieces of some 256 KB, without its byte order mark.
- * @param onBytes Sees every byte once, in order, before it is decoded.
+ * The text of a UTF-8 file in pieces of some 256 KB, without its byte order mark; unpacked where it is gzip.
+ * @param onBytes Sees every byte of the file once, in order, before it is unpacked and decoded.
  * @throws FILE_NOT_FOUND, FILE_UNREADABLE, or DATA_MALFORMED naming the offset of the first byte that is not UTF-8.
  */
 export async function* readUtf8(file: string, onBytes?: (bytes: Uint8Array) => void): AsyncGenerator<string> {
   let rest: Buffer = Buffer.alloc(0);
   let offset = 0;
   let line = 1;
-  const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES });
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      onBytes?.(chunk);
-      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-      const complete = completeLength(bytes);
-      const start = offset === 0 ? markLength(file, bytes) : 0;
-      if (start === undefined || complete < start) {
-        rest = bytes;
-        continue;
-      }
-      const valid = bytes.subarray(0, complete);
-      if (!isUtf8(valid)) throw notUtf8(file, valid, offset, line);
-      yield valid.toString("utf8", start);
-      rest = bytes.subarray(complete);
-      offset += complete;
-      line += countNewlines(valid, valid.length);
+  for await (const chunk of readBytes(file, onBytes)) {
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    const complete = completeLength(bytes);
+    const start = offset === 0 ? markLength(file, bytes) : 0;
+    if (start === undefined || complete < start) {
+      rest = bytes;
+      continue;
     }
-  } catch (cause) {
-    throw cause instanceof PeftTrainError ? cause : fileError(file, cause);
+    const valid = bytes.subarray(0, complete);
+    if (!isUtf8(valid)) throw notUtf8(file, valid, offset, line);
+    yield valid.toString("utf8", start);
+    rest = bytes.subarray(complete);
+    offset += complete;
+    line += countNewlines(valid, valid.length);
   }
   if (rest.length > 0) throw notUtf8(file, rest, offset, line);
 }

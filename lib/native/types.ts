@@ -80,10 +80,39 @@ export interface TokenBatch {
   cuSeqlens: Int32Array;
 }
 
-/** Texts 2i and 2i + 1 are pair i. */
-export interface PairBatch extends TokenBatch {
-  /** One label a pair: 1 for the same meaning, 0 for another. */
+/** Texts k i to k i + k - 1 are example i: one text, a pair, or an anchor, its positive and its negatives. */
+export interface ExampleBatch extends TokenBatch {
+  /**
+   * One an example (1 for the same meaning, 0 for another; or a score), for mse a vector of `hiddenSize` an example, or none where
+   * the loss needs none.
+   */
   labels: Float32Array;
+  textsPerExample: number;
+}
+
+export type LossName =
+  | "pair"
+  | "contrastive"
+  | "online_contrastive"
+  | "cosine_similarity"
+  | "cosent"
+  | "angle"
+  | "triplet"
+  | "multiple_negatives_ranking"
+  | "mse";
+
+export type Distance = "cosine" | "euclidean" | "manhattan";
+
+/** What training minimises, of vectors scaled to length 1. docs/losses.md has the formulas. */
+export interface LossSpec {
+  name: LossName;
+  /** Of contrastive, online_contrastive and triplet. */
+  distance?: Distance;
+  margin?: number;
+  /** Of cosent, angle and multiple_negatives_ranking. */
+  scale?: number;
+  /** Widths that vectors are cut to, and what the loss at each counts; without it, whole vectors alone. */
+  matryoshka?: { dims: number; weight: number }[];
 }
 
 export interface DropoutKey {
@@ -93,7 +122,14 @@ export interface DropoutKey {
   step: number;
 }
 
-export interface StepOptions extends DropoutKey {
+export interface PassOptions extends DropoutKey {
+  /** Examples are run through the encoder in groups of about this many tokens; the gradient is the whole batch's. */
+  microBatchTokens: number;
+  /** Default: the pair loss. */
+  loss?: LossSpec;
+}
+
+export interface StepOptions extends PassOptions {
   learningRate: number;
   /** Decoupled (AdamW) decay; 0 gives Adam. */
   weightDecay: number;
@@ -102,12 +138,10 @@ export interface StepOptions extends DropoutKey {
   epsilon: number;
   /** Clip the global gradient norm to this; 0 leaves gradients alone. */
   maxGradNorm: number;
-  /** Pairs are run through the encoder in groups of about this many tokens; the gradient is the whole batch's. */
-  microBatchTokens: number;
 }
 
 export interface StepResult {
-  /** Mean loss over the pairs of the batch. */
+  /** Loss of the batch. */
   loss: number;
   /** Global L2 norm of the LoRA gradients before clipping. */
   gradNorm: number;
@@ -168,9 +202,9 @@ export interface NativeEncoder {
   loadOptimizer(path: string): Promise<void>;
   removeAdapter(): Promise<void>;
   /** Forward, backward and one Adam step over the whole batch. */
-  step(batch: PairBatch, options: StepOptions): Promise<StepResult>;
+  step(batch: ExampleBatch, options: StepOptions): Promise<StepResult>;
   /** Forward and backward only: what `step` would feed to Adam, unclipped. */
-  gradients(batch: PairBatch, options: DropoutKey & { microBatchTokens: number }): Promise<GradientResult>;
+  gradients(batch: ExampleBatch, options: PassOptions): Promise<GradientResult>;
   /** One row of `hiddenSize` floats a text, in input order. */
   encode(batch: TokenBatch, options: EncodeOptions): Promise<Float32Array>;
   /** Adapter weights as they stand, keyed as the adapter file is. */

@@ -37,7 +37,7 @@ export function adapterContent(
       pooling: plan.pooling,
       normalize: true,
       maxLength: plan.maxLength,
-      threshold: state.now?.accuracyThreshold ?? null,
+      threshold: state.now && "rocAuc" in state.now ? state.now.accuracyThreshold : null,
       seed: options.seed,
       step: state.step,
       epoch: state.epoch,

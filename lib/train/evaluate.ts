@@ -1,13 +1,15 @@
-import { DEFAULT_COLUMNS, type PairDataset } from "../data/pairs.js";
+import { DEFAULT_COLUMNS, type ExampleKind } from "../data/example-layout.js";
+import type { ExampleDataset } from "../data/examples.js";
 import { embedTexts } from "../embed.js";
 import { PeftTrainError } from "../errors.js";
 import { averagePrecision } from "../metrics/average-precision.js";
+import { pearson, spearman } from "../metrics/correlation.js";
 import { rocAuc } from "../metrics/roc.js";
 import { bestAccuracy, bestF1 } from "../metrics/threshold.js";
 import type { NativeEncoder } from "../native/types.js";
 
-/** How well cosine similarity tells the pairs of a set apart. */
-export interface EvalMetrics {
+/** How well cosine similarity tells labelled pairs apart. */
+export interface LabelMetrics {
   pairs: number;
   positives: number;
   /** As scikit-learn's roc_auc_score; null when there is one class only. */
@@ -21,12 +23,46 @@ export interface EvalMetrics {
   f1Threshold: number;
   precision: number;
   recall: number;
-  /** The training loss, without dropout. */
+  /** The pair loss, without dropout. */
   loss: number;
 }
 
+/** How cosine similarity and the scores of pairs go together. */
+export interface ScoreMetrics {
+  pairs: number;
+  /** Rank correlation, as scipy's spearmanr; null when all scores or all cosines are equal. */
+  spearman: number | null;
+  /** As scipy's pearsonr. */
+  pearson: number | null;
+}
+
+/** How often an anchor is nearer to its positive than to a negative. */
+export interface TripletMetrics {
+  /** An example with several negatives counts once for each. */
+  triplets: number;
+  tripletAccuracy: number;
+}
+
+/** How near texts are to the vectors that they are to get. */
+export interface TeacherMetrics {
+  texts: number;
+  /** Mean cosine between the two. */
+  teacherCosine: number;
+}
+
+export type EvalMetrics = LabelMetrics | ScoreMetrics | TripletMetrics | TeacherMetrics;
+
+/** The one number that each kind of example is judged by. */
+export const PRIMARY_METRIC: Record<ExampleKind, string> = {
+  labels: "AUC",
+  scores: "correlation",
+  negatives: "accuracy",
+  positives: "accuracy",
+  texts: "cosine",
+};
+
 export interface EvaluateOptions {
-  /** Pairs encoded at a time. */
+  /** Examples encoded at a time. */
   batchSize: number;
   /** False measures the base model. */
   adapter: boolean;
@@ -34,21 +70,50 @@ export interface EvaluateOptions {
   stopped?: (() => boolean) | undefined;
 }
 
-/** Pairs whose texts are embedded together; bounds memory at 64k vectors however large the set is. */
-const PAIRS_AT_A_TIME = 32_768;
+/** Examples whose texts are embedded together; bounds memory at 64k vectors of pairs however large the set is. */
+const EXAMPLES_AT_A_TIME = 32_768;
 
-/** Measures a set of pairs; undefined when it was stopped. */
-export async function evaluatePairs(
+/** Measures a set of examples by what they are; undefined when it was stopped. */
+export async function evaluateExamples(
   encoder: NativeEncoder,
-  dataset: PairDataset,
+  dataset: ExampleDataset,
   options: EvaluateOptions,
 ): Promise<EvalMetrics | undefined> {
-  const scores = await pairSimilarities(encoder, dataset, options);
-  return scores === undefined ? undefined : metricsOf(scores, dataset.labels);
+  if (dataset.kind === "texts") return teacherMetrics(encoder, dataset, options);
+  const scores = await similarities(encoder, dataset, options);
+  if (scores === undefined) return undefined;
+  const { kind, labels, count } = dataset;
+  if (kind === "scores") {
+    return {
+      pairs: count,
+      spearman: spearman(scores, labels) ?? null,
+      pearson: pearson(scores, labels) ?? null,
+    };
+  }
+  return kind === "negatives"
+    ? tripletMetrics(scores, dataset.textsPerExample - 1)
+    : metricsOf(scores, labels);
+}
+
+/**
+ * @param part Which examples of the file they are, for messages.
+ * @throws USAGE or DATA_LABEL for a set that there is no metric of.
+ */
+export function requireMeasurable(
+  dataset: ExampleDataset,
+  labelColumn = DEFAULT_COLUMNS.label,
+  part = "",
+): void {
+  const path = dataset.path + part;
+  if (dataset.kind === "labels") requireBothClasses({ ...dataset, path }, labelColumn);
+  if (dataset.kind !== "positives") return;
+  throw new PeftTrainError("USAGE", `${path}: pairs without labels cannot be measured`, {
+    hint: "Give --eval_dataset_name a file with labels, scores or negatives.",
+  });
 }
 
 /** @throws DATA_LABEL: neither the loss nor ROC AUC says anything about a set of one class. */
-export function requireBothClasses(dataset: PairDataset, labelColumn = DEFAULT_COLUMNS.label): void {
+export function requireBothClasses(dataset: ExampleDataset, labelColumn = DEFAULT_COLUMNS.label): void {
   if (dataset.positives > 0 && dataset.positives < dataset.count) return;
   const label = dataset.positives === 0 ? 0 : 1;
   throw new PeftTrainError(
@@ -58,39 +123,80 @@ export function requireBothClasses(dataset: PairDataset, labelColumn = DEFAULT_C
   );
 }
 
-/** Cosine of every pair; undefined when it was stopped. */
-export async function pairSimilarities(
+/** Cosine of the first text of every example with each of the others, in their order; undefined when it was stopped. */
+export async function similarities(
   encoder: NativeEncoder,
-  dataset: PairDataset,
+  dataset: ExampleDataset,
   options: EvaluateOptions,
 ): Promise<Float32Array | undefined> {
-  const scores = new Float32Array(dataset.count);
-  for (let start = 0; start < dataset.count; start += PAIRS_AT_A_TIME) {
-    const end = Math.min(dataset.count, start + PAIRS_AT_A_TIME);
-    const { texts, indices } = distinctTexts(dataset, 2 * start, 2 * end);
+  const { count, textsPerExample: each } = dataset;
+  const scores = new Float32Array(count * (each - 1));
+  for (let start = 0; start < count; start += EXAMPLES_AT_A_TIME) {
+    const end = Math.min(count, start + EXAMPLES_AT_A_TIME);
+    const { texts, indices } = distinctTexts(dataset, each * start, each * end);
     const vectors = await embedTexts(encoder, texts, {
       adapter: options.adapter,
       normalize: true,
-      textsPerCall: 2 * options.batchSize,
+      textsPerCall: each * options.batchSize,
       onProgress: (done, total) => {
-        options.onProgress?.(start + Math.round(((end - start) * done) / total), dataset.count);
+        options.onProgress?.(start + Math.round(((end - start) * done) / total), count);
       },
       stopped: options.stopped,
     });
     if (vectors === undefined) return undefined;
     const width = vectors.length / (texts.offsets.length - 1);
     for (let i = 0; i < end - start; i++) {
-      const [a, b] = [(indices[2 * i] as number) * width, (indices[2 * i + 1] as number) * width];
-      let sum = 0;
-      for (let j = 0; j < width; j++) sum += (vectors[a + j] as number) * (vectors[b + j] as number);
-      scores[start + i] = sum;
+      const a = (indices[each * i] as number) * width;
+      for (let other = 1; other < each; other++) {
+        const b = (indices[each * i + other] as number) * width;
+        let sum = 0;
+        for (let j = 0; j < width; j++) sum += (vectors[a + j] as number) * (vectors[b + j] as number);
+        scores[(start + i) * (each - 1) + other - 1] = sum;
+      }
     }
   }
   return scores;
 }
 
-/** Every metric of one set of cosines. */
-export function metricsOf(scores: Float32Array, labels: Float32Array): EvalMetrics {
+async function teacherMetrics(
+  encoder: NativeEncoder,
+  dataset: ExampleDataset,
+  options: EvaluateOptions,
+): Promise<TeacherMetrics | undefined> {
+  const { count, labels } = dataset;
+  const vectors = await embedTexts(encoder, dataset, {
+    adapter: options.adapter,
+    normalize: true,
+    textsPerCall: options.batchSize,
+    onProgress: options.onProgress,
+    stopped: options.stopped,
+  });
+  if (vectors === undefined) return undefined;
+  const width = vectors.length / count;
+  let sum = 0;
+  for (let start = 0; start < vectors.length; start += width) {
+    let [product, square] = [0, 0];
+    for (let i = start; i < start + width; i++) {
+      product += (vectors[i] as number) * (labels[i] as number);
+      square += (labels[i] as number) ** 2;
+    }
+    sum += square === 0 ? 0 : product / Math.sqrt(square);
+  }
+  return { texts: count, teacherCosine: sum / count };
+}
+
+/** As sentence-transformers' TripletEvaluator: a tie counts as wrong. */
+function tripletMetrics(scores: Float32Array, each: number): TripletMetrics {
+  let right = 0;
+  const triplets = (scores.length / each) * (each - 1);
+  for (let first = 0; first < scores.length; first += each) {
+    for (let i = 1; i < each; i++) if ((scores[first] as number) > (scores[first + i] as number)) right++;
+  }
+  return { triplets, tripletAccuracy: right / triplets };
+}
+
+/** Every metric of the cosines of labelled pairs. */
+export function metricsOf(scores: Float32Array, labels: Float32Array): LabelMetrics {
   const accuracy = bestAccuracy(scores, labels);
   const f1 = bestF1(scores, labels);
   return {
@@ -108,7 +214,7 @@ export function metricsOf(scores: Float32Array, labels: Float32Array): EvalMetri
   };
 }
 
-/** mean((y (1 - cos) + (1 - y) max(cos, 0))^2), the loss of training. */
+/** mean((y (1 - cos) + (1 - y) max(cos, 0))^2) */
 function pairLoss(scores: Float32Array, labels: Float32Array): number {
   let sum = 0;
   for (const [i, cosine] of scores.entries()) {
@@ -122,7 +228,7 @@ function pairLoss(scores: Float32Array, labels: Float32Array): number {
  * every text its place among them.
  */
 export function distinctTexts(
-  { ids, offsets }: PairDataset,
+  { ids, offsets }: ExampleDataset,
   from: number,
   to: number,
 ): { texts: { ids: Int32Array; offsets: Float64Array }; indices: Int32Array } {

@@ -60,8 +60,8 @@ export interface ResumedEvent {
   step: number;
   /** Epochs that had ended. */
   epoch: number;
-  /** ROC AUC before training, if it was measured. */
-  rocAucBefore: number | null;
+  /** Before training, if they were measured. */
+  metricsBefore: EvalMetrics | null;
 }
 
 export interface EvaluatedEvent {

@@ -1,10 +1,10 @@
 import type { AdapterContent } from "../adapter/folder.js";
-import { epochOrder, pairBatch } from "../data/batch.js";
+import { epochOrder, exampleBatch } from "../data/batch.js";
 import { PeftTrainError } from "../errors.js";
 import type { EngineInfo, NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
 import type { Checkpoint, CheckpointContent, Machine, RunIdentity } from "./checkpoint.js";
-import { type EvalMetrics, evaluatePairs } from "./evaluate.js";
+import { type EvalMetrics, evaluateExamples } from "./evaluate.js";
 import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
 import { trainingMicroBatch } from "./micro-batch.js";
 import type { OutputFolder } from "./output.js";
@@ -91,7 +91,7 @@ export class TrainLoop {
   private async begin(): Promise<StartedEvent> {
     const { plan, native } = this.parts;
     await native.createAdapter(plan.spec, plan.options.seed);
-    this.microBatchTokens = trainingMicroBatch(native);
+    this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec, this.stepTokens());
     const started = this.startedEvent();
     await this.tellAndLog(started);
     await this.tellAndLog(this.memoryEvent());
@@ -104,7 +104,7 @@ export class TrainLoop {
     const { plan, native, output, tell } = this.parts;
     await native.loadAdapter(checkpoint.weightsPath, plan.spec);
     await native.loadOptimizer(checkpoint.optimizerPath);
-    this.microBatchTokens = trainingMicroBatch(native);
+    this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec, this.stepTokens());
     const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations } = checkpoint.state;
     this.step = step;
     // An epoch that --max_train_steps had cut short is taken up again when the run is made longer.
@@ -123,9 +123,9 @@ export class TrainLoop {
     tell(started);
     tell(this.memoryEvent());
     await output.restoreLog(checkpoint.log);
-    const rocAucBefore = evaluations[0]?.metrics.rocAuc ?? null;
+    const metricsBefore = evaluations[0]?.metrics ?? null;
     const { folder: path } = checkpoint;
-    await this.tellAndLog({ event: "resumed", path, step, epoch: this.epoch, rocAucBefore });
+    await this.tellAndLog({ event: "resumed", path, step, epoch: this.epoch, metricsBefore });
     return started;
   }
 
@@ -173,7 +173,7 @@ export class TrainLoop {
     const startedAt = performance.now();
     let result: StepResult;
     try {
-      result = await native.step(pairBatch(data.training, indices), {
+      result = await native.step(exampleBatch(data.training, indices), {
         seed: options.seed,
         step: this.step,
         learningRate,
@@ -183,6 +183,7 @@ export class TrainLoop {
         epsilon: options.adamEpsilon,
         maxGradNorm: options.maxGradNorm,
         microBatchTokens: this.microBatchTokens,
+        loss: plan.loss.spec,
       });
     } catch (error) {
       throw this.atStep(error);
@@ -216,7 +217,7 @@ export class TrainLoop {
     const { plan, data, native, tell, stopped } = this.parts;
     if (data.evaluation === undefined) return true;
     const startedAt = performance.now();
-    const metrics = await evaluatePairs(native, data.evaluation, {
+    const metrics = await evaluateExamples(native, data.evaluation, {
       batchSize: plan.options.perDeviceEvalBatchSize,
       adapter: true,
       onProgress: (done, total) => tell({ event: "evaluating", done, total }),
@@ -342,6 +343,12 @@ export class TrainLoop {
       peak: frozen + trained,
       float32Peak: memory.float32Weights + trained,
     };
+  }
+
+  /** Tokens of an optimiser step, in the mean. */
+  private stepTokens(): number {
+    const { ids, count } = this.parts.data.training;
+    return (Math.min(this.pairsPerStep, count) * ids.length) / count;
   }
 
   private async tellAndLog(event: TrainEvent): Promise<void> {

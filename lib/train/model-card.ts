@@ -1,24 +1,30 @@
 import { stringify } from "yaml";
 import { VERSION } from "../version.js";
-import type { EvalMetrics } from "./evaluate.js";
 import type { TrainResult } from "./events.js";
 import type { Plan } from "./preparation.js";
 
 /** What the Hub calls our metrics, with the words for people. */
-const METRICS: [key: keyof EvalMetrics, type: string, name: string][] = [
+const METRICS: [key: string, type: string, name: string][] = [
   ["rocAuc", "roc_auc", "ROC AUC"],
   ["averagePrecision", "average_precision", "Average precision"],
   ["accuracy", "accuracy", "Accuracy"],
   ["f1", "f1", "F1"],
+  ["spearman", "spearmanr", "Spearman"],
+  ["pearson", "pearsonr", "Pearson"],
+  ["tripletAccuracy", "accuracy", "Triplet accuracy"],
+  ["teacherCosine", "cosine_similarity", "Cosine to the teacher"],
 ];
+
+/** Metrics of whatever kind of data, by name. */
+type Measured = Record<string, unknown>;
 
 /** README.md of a trained adapter: metadata that the Hub reads, how it was trained, what came of it, how to use it. */
 export function modelCard(repository: string, plan: Plan, result: TrainResult): string {
   const { options, model } = plan;
   const isOnHub = model.hub !== undefined;
-  const before = result.evaluations[0]?.metrics;
-  const after = result.evaluations.at(-1)?.metrics;
-  const measured = after === undefined ? [] : METRICS.filter(([key]) => typeof after[key] === "number");
+  const before: Measured = { ...result.evaluations[0]?.metrics };
+  const after: Measured = { ...result.evaluations.at(-1)?.metrics };
+  const measured = METRICS.filter(([key]) => typeof after[key] === "number");
   const dataset = basename(options.evalDatasetName ?? options.datasetName);
   const metadata = {
     // The Hub takes only names of its own here.
@@ -46,7 +52,7 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
                   metrics: measured.map(([key, type, name]) => ({
                     type,
                     name,
-                    value: rounded(after?.[key]),
+                    value: rounded(after[key]),
                   })),
                 },
               ],
@@ -59,22 +65,21 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
   return [
     `---\n${stringify(metadata)}---\n`,
     `# ${repository.replace(/.*\//, "")}\n`,
-    `A LoRA adapter for ${base}, trained on labelled pairs of texts with [peft-train](https://www.npmjs.com/package/peft-train) ${VERSION}.\n`,
+    `A LoRA adapter for ${base}, trained with [peft-train](https://www.npmjs.com/package/peft-train) ${VERSION}.\n`,
     ...(measured.length === 0
       ? []
       : [
           `## Results\n\nOn \`${dataset}\`:\n`,
           "| | before | after |\n| --- | --- | --- |",
-          ...measured.map(
-            ([key, , name]) => `| ${name} | ${shown(before?.[key])} | ${shown(after?.[key])} |`,
-          ),
+          ...measured.map(([key, , name]) => `| ${name} | ${shown(before[key])} | ${shown(after[key])} |`),
           "",
         ]),
     "## Training\n",
     "| | |\n| --- | --- |",
-    `| pairs | \`${basename(options.datasetName)}\` |`,
+    `| data | \`${basename(options.datasetName)}\` |`,
+    `| loss | ${plan.loss.spec.name} |`,
     `| steps | ${result.steps}, ${result.epochs} ${result.epochs === 1 ? "epoch" : "epochs"} |`,
-    `| batch | ${options.perDeviceTrainBatchSize} pairs x ${options.gradientAccumulationSteps} |`,
+    `| batch | ${options.perDeviceTrainBatchSize} x ${options.gradientAccumulationSteps} |`,
     `| learning rate | ${options.learningRate}, ${options.lrSchedulerType} |`,
     `| LoRA | r ${options.loraR}, alpha ${options.loraAlpha}, dropout ${options.loraDropout} |`,
     `| modules | ${plan.spec.modules.length}: ${describeTargets(options.loraTargetModules)} |`,

@@ -1,3 +1,4 @@
+import { DISTANCES, LOSS_NAMES } from "./losses.js";
 import { SCHEDULES } from "./schedule.js";
 
 interface Described {
@@ -31,6 +32,8 @@ export type OptionDefinition = Described &
         powerOfTwo?: true;
       }
     | { type: "targets"; default: readonly string[] }
+    | { type: "names"; default: null }
+    | { type: "numbers"; default: null; min: number; max: number; whole?: true }
     | { type: "checkpoints"; default: null }
     | { type: "settings"; default: null }
   );
@@ -39,6 +42,7 @@ export const OPTION_GROUPS = [
   "Model",
   "Weights",
   "Data",
+  "Loss",
   "LoRA",
   "Training",
   "Output",
@@ -158,13 +162,13 @@ export const TRAIN_OPTIONS = {
     type: "string",
     default: null,
     required: true,
-    doc: "CSV or TSV file of labelled pairs to train on",
+    doc: "file of examples to train on: CSV, TSV or JSON Lines, gzip or not",
   },
   eval_dataset_name: {
     group: "Data",
     type: "string",
     default: null,
-    doc: "CSV or TSV file of labelled pairs to measure ROC AUC on",
+    doc: "file of examples to measure on: ROC AUC of labelled pairs, Spearman of scored ones, accuracy of triplets",
   },
   eval_fraction: {
     group: "Data",
@@ -174,10 +178,34 @@ export const TRAIN_OPTIONS = {
     max: 1,
     above: true,
     below: true,
-    doc: "in place of that file: set this part of the training pairs aside, drawn by the seed",
+    doc: "in place of that file: set this part of the training examples aside, drawn by the seed",
   },
-  question1_column: { group: "Data", type: "string", default: "question1", doc: "column of the first text" },
-  question2_column: { group: "Data", type: "string", default: "question2", doc: "column of the second text" },
+  question1_column: {
+    group: "Data",
+    type: "string",
+    default: "question1",
+    alias: "anchor_column",
+    doc: "column of the first text, or anchor",
+  },
+  question2_column: {
+    group: "Data",
+    type: "string",
+    default: "question2",
+    alias: "positive_column",
+    doc: "column of the second text, or positive",
+  },
+  negative_column: {
+    group: "Data",
+    type: "names",
+    default: null,
+    doc: "columns of texts that mean something else than the first, with commas between",
+  },
+  score_column: {
+    group: "Data",
+    type: "string",
+    default: null,
+    doc: "column of a number that says how alike the two texts are, in place of a label",
+  },
   label_column: {
     group: "Data",
     type: "string",
@@ -205,11 +233,65 @@ export const TRAIN_OPTIONS = {
     default: null,
     doc: "put before the second text instead",
   },
+  loss: {
+    group: "Loss",
+    type: "string",
+    default: "pair",
+    choices: LOSS_NAMES,
+    doc: "what is minimised; docs/losses.md says which data each takes",
+  },
+  distance: {
+    group: "Loss",
+    type: "string",
+    default: null,
+    choices: DISTANCES,
+    doc: "of contrastive, online_contrastive (default: cosine) and triplet (default: euclidean)",
+  },
+  margin: {
+    group: "Loss",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 1e6,
+    doc: "of contrastive, online_contrastive (default: 0.5) and triplet (default: 5)",
+  },
+  scale: {
+    group: "Loss",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 1e6,
+    above: true,
+    doc: "what cosines are multiplied by in cosent, angle and multiple_negatives_ranking, the inverse of a temperature; default: 20",
+  },
+  teacher_embeddings: {
+    group: "Loss",
+    type: "string",
+    default: null,
+    doc: "of mse: .npy file of the vectors that the texts are to get, in the order of the file of examples",
+  },
+  matryoshka_dims: {
+    group: "Loss",
+    type: "numbers",
+    default: null,
+    min: 1,
+    max: 65536,
+    whole: true,
+    doc: "train vectors that can be cut to these widths, with commas between: 384,256,128",
+  },
+  matryoshka_weights: {
+    group: "Loss",
+    type: "numbers",
+    default: null,
+    min: 0,
+    max: 1e6,
+    doc: "what the loss at each of these widths counts; default: 1",
+  },
   sanity_test: {
     group: "Data",
     type: "boolean",
     default: false,
-    doc: "use the first 1,024 pairs of each file only",
+    doc: "use the first 1,024 examples of each file only",
   },
   use_peft: { group: "LoRA", type: "boolean", default: true, doc: "train a LoRA adapter" },
   lora_r: { group: "LoRA", type: "integer", default: 8, min: 1, max: 65536, doc: "rank" },

@@ -1,6 +1,7 @@
 import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
+import { lossRequest } from "./losses.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { checkScheduleSettings, parseSettings, type ScheduleSettings } from "./schedule-settings.js";
 import { parseTargetText } from "./target-text.js";
@@ -14,13 +15,17 @@ type Value<D> = D extends { type: "boolean" }
   ? boolean
   : D extends { type: "integer" | "number" }
     ? number
-    : D extends { type: "targets" }
-      ? readonly string[] | string
-      : D extends { type: "checkpoints" }
-        ? number | "epoch"
-        : D extends { type: "settings" }
-          ? ScheduleSettings
-          : Choice<D>;
+    : D extends { type: "names" }
+      ? readonly string[]
+      : D extends { type: "numbers" }
+        ? readonly number[]
+        : D extends { type: "targets" }
+          ? readonly string[] | string
+          : D extends { type: "checkpoints" }
+            ? number | "epoch"
+            : D extends { type: "settings" }
+              ? ScheduleSettings
+              : Choice<D>;
 type Optional<D> = D extends { default: null; required: true }
   ? never
   : D extends { default: null }
@@ -154,6 +159,15 @@ function parseValue(definition: OptionDefinition, value: unknown): unknown {
       return parseTargets(value);
     case "settings":
       return parseSettings(value);
+    case "names":
+      return listOf(value, (item) => (typeof item === "string" && item !== "" ? item : undefined));
+    case "numbers":
+      return listOf(value, (item) => {
+        const number = toNumber(item);
+        const { min, max, whole } = definition;
+        if (number === undefined || number < min || number > max) return undefined;
+        return whole && !Number.isInteger(number) ? undefined : number;
+      });
     case "checkpoints": {
       if (value === "epoch") return value;
       const steps = toNumber(value);
@@ -168,6 +182,14 @@ function toNumber(value: unknown): number | undefined {
   if (typeof value === "number") return Number.isFinite(value) ? value : undefined;
   if (typeof value !== "string" || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) return undefined;
   return Number(value);
+}
+
+/** A list, or its items with commas between; undefined unless there is one and `item` takes all of them. */
+function listOf<T>(value: unknown, item: (part: unknown) => T | undefined): T[] | undefined {
+  const parts = typeof value === "string" ? value.split(",").map((part) => part.trim()) : value;
+  if (!Array.isArray(parts) || parts.length === 0) return undefined;
+  const items = parts.map(item);
+  return items.includes(undefined) ? undefined : (items as T[]);
 }
 
 function parseTargets(value: unknown): readonly string[] | string | undefined {
@@ -194,6 +216,10 @@ function allowed(definition: OptionDefinition): string {
       return "module names, a regular expression or all-linear";
     case "settings":
       return "a JSON object, such as '{\"num_cycles\": 3}'";
+    case "names":
+      return "names with commas between";
+    case "numbers":
+      return `${definition.whole ? "whole numbers" : "numbers"} from ${definition.min} to ${definition.max} with commas between`;
     case "checkpoints":
       return `a whole number of at least 1 and at most ${MOST_STEPS}, or epoch`;
   }
@@ -230,6 +256,7 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
   }
   checkScheduleSettings(options, label);
   storageRequest(weightOptions(options), label);
+  lossRequest(options, label);
   if (options.compute === "int8" && options.device !== "cpu") {
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",

@@ -1,11 +1,11 @@
-import type { PairDataset } from "../data/pairs.js";
+import type { ExampleDataset } from "../data/examples.js";
 
 /**
  * Number of pairs of `evaluation` that are pairs of `training` too, in either order and whatever their labels: an AUC
  * over pairs that were trained on says little. Pairs are compared by a hash of 53 bits, so among a million pairs one
  * may be counted wrongly in ten thousand runs.
  */
-export function countShared(training: PairDataset, evaluation: PairDataset): number {
+export function countShared(training: ExampleDataset, evaluation: ExampleDataset): number {
   const trained = new Set<number>();
   for (let i = 0; i < training.count; i++) trained.add(pairHash(training, i));
   let shared = 0;
@@ -13,17 +13,19 @@ export function countShared(training: PairDataset, evaluation: PairDataset): num
   return shared;
 }
 
-/** The same for (a, b) and (b, a). */
-function pairHash(dataset: PairDataset, pair: number): number {
-  const [a, b] = [textHash(dataset, 2 * pair), textHash(dataset, 2 * pair + 1)];
+/** Of the first two texts, the same for (a, b) and (b, a); of single texts, the text's. */
+function pairHash(dataset: ExampleDataset, example: number): number {
+  const first = dataset.textsPerExample * example;
+  const second = first + Math.min(1, dataset.textsPerExample - 1);
+  const [a, b] = [textHash(dataset, first), textHash(dataset, second)];
   const [low, high] = a[0] < b[0] || (a[0] === b[0] && a[1] < b[1]) ? [a, b] : [b, a];
-  const first = mix(mix(low[0], high[0]), 0x9e3779b1);
-  const second = mix(mix(low[1], high[1]), 0x85ebca6b);
-  return first * 2 ** 21 + (second >>> 11);
+  const upper = mix(mix(low[0], high[0]), 0x9e3779b1);
+  const lower = mix(mix(low[1], high[1]), 0x85ebca6b);
+  return upper * 2 ** 21 + (lower >>> 11);
 }
 
 /** Two FNV-1a hashes over the ids, from different starts. */
-function textHash({ ids, offsets }: PairDataset, text: number): [number, number] {
+function textHash({ ids, offsets }: ExampleDataset, text: number): [number, number] {
   let first = 0x811c9dc5;
   let second = 0x1b873593;
   for (let i = offsets[text] as number; i < (offsets[text + 1] as number); i++) {

@@ -3,8 +3,16 @@ import path from "node:path";
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
 import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
+import type { ExampleKind } from "../data/example-layout.js";
+import {
+  type ExampleDataset,
+  firstExamples,
+  loadExamples,
+  splitExamples,
+  withTargets,
+} from "../data/examples.js";
 import { fileError } from "../data/file-error.js";
-import { loadPairs, type PairDataset, splitPairs } from "../data/pairs.js";
+import { readNpy } from "../data/npy-reader.js";
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
@@ -13,11 +21,13 @@ import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
-import { requireBothClasses } from "./evaluate.js";
+import { PRIMARY_METRIC, requireMeasurable } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
+import { type LossRequest, lossRequest } from "./losses.js";
 import { flagLabel, loraConfig, type ResolvedTrainOptions, weightOptions } from "./options.js";
 import { requireFreeFolder } from "./output-content.js";
 import { countShared } from "./overlap.js";
+import { evaluationKinds, examplesForLoss, trainingKinds } from "./training-examples.js";
 import { storageRequest } from "./weight-options.js";
 
 /** A run whose options fit its model: everything that can be said without reading weights or data. */
@@ -31,6 +41,7 @@ export interface Plan {
   storage: WeightStorage | undefined;
   /** Tokens of a text, [CLS] and [SEP] counted. */
   maxLength: number;
+  loss: LossRequest;
   lora: LoraConfig;
   spec: AdapterSpec;
   /** Text of adapter_config.json. */
@@ -41,13 +52,13 @@ export interface Plan {
 }
 
 export interface TrainData {
-  training: PairDataset;
-  evaluation: PairDataset | undefined;
+  training: ExampleDataset;
+  evaluation: ExampleDataset | undefined;
   base: Fingerprint;
 }
 
-/** `--sanity_test` uses so many pairs of each file, as the article's script does. */
-const SANITY_PAIRS = 1024;
+/** `--sanity_test` uses so many examples of each file, as the article's script does. */
+const SANITY_EXAMPLES = 1024;
 
 /** Opens the model folder and holds the options against it. */
 export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}): Promise<Plan> {
@@ -72,6 +83,7 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
       { hint: "Name query,key,value or other layers of the encoder." },
     );
   }
+  const loss = lossRequest(options, flagLabel);
   const dropout = options.dropout;
   return {
     options,
@@ -81,14 +93,18 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
     pooling: options.pooling ?? model.pooling,
     storage,
     maxLength,
+    loss,
     lora,
     spec,
     adapterConfig: formatAdapterConfig(lora, spec, model.name, model.hub?.revision),
     question1Prefix: options.question1Prefix ?? options.prefix,
     question2Prefix: options.question2Prefix ?? options.prefix,
-    warnings: unmatchedTargets(lora, model).map(
-      (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
-    ),
+    warnings: [
+      ...unmatchedTargets(lora, model).map(
+        (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
+      ),
+      ...checkWidths(options.matryoshkaDims, model),
+    ],
   };
 }
 
@@ -115,47 +131,70 @@ function resolveOwnTargets(lora: LoraConfig, model: ModelFolder): AdapterSpec {
   }
 }
 
+/** Widths that the model's vectors have; a warning where their whole width is not among them. @throws USAGE */
+function checkWidths(widths: readonly number[] | null, { shape, name }: ModelFolder): string[] {
+  const wide = widths?.find((width) => width > shape.hiddenSize);
+  if (wide !== undefined) {
+    throw new PeftTrainError(
+      "USAGE",
+      `--matryoshka_dims=${widths?.join(",")}: ${wide} is wider than the vectors of ${name}, ${shape.hiddenSize}`,
+    );
+  }
+  if (widths === null || widths.includes(shape.hiddenSize)) return [];
+  return [
+    `--matryoshka_dims leaves out ${shape.hiddenSize}: vectors that are not cut are not trained as such`,
+  ];
+}
+
 /**
- * Reads and tokenises the pairs, and hashes the base model meanwhile.
- * @throws As `loadPairs`; DATA_LABEL when a set has one class only.
+ * Reads and tokenises the examples, and hashes the base model meanwhile.
+ * @throws As `loadExamples`; DATA_LABEL when a set says nothing, as one whose labels are all the same.
  */
 export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => void): Promise<TrainData> {
-  const { options } = plan;
+  const { options, loss } = plan;
   const hashing = fingerprint(plan.model);
   hashing.catch(() => {}); // reported below, unless the data fails first
   const tokenizer = await loadTokenizer(plan.model);
-  const read = async (path: string): Promise<PairDataset> => {
+  const read = async (path: string, kinds: readonly ExampleKind[]): Promise<ExampleDataset> => {
     const columns = {
       question1: options.question1Column,
       question2: options.question2Column,
       label: options.labelColumn,
+      score: options.scoreColumn,
+      negatives: options.negativeColumn ?? [],
     };
     const { question1Prefix, question2Prefix, maxLength } = plan;
-    const source = { path, columns, question1Prefix, question2Prefix, maxLength };
-    const dataset = await loadPairs(source, tokenizer, (bytesRead, bytesTotal) => {
+    const { scoreRange } = loss;
+    const source = { path, columns, kinds, scoreRange, question1Prefix, question2Prefix, maxLength };
+    const dataset = await loadExamples(source, tokenizer, (bytesRead, bytesTotal) => {
       tell({ event: "reading", path, bytesRead, bytesTotal });
     });
-    const used = options.sanityTest ? firstPairs(dataset, SANITY_PAIRS) : dataset;
-    requireBothClasses(used, options.labelColumn);
-    return used;
+    const { teacherEmbeddings } = options;
+    const whole =
+      dataset.kind === "texts" && teacherEmbeddings !== null
+        ? withTargets(dataset, await readNpy(teacherEmbeddings), plan.shape.hiddenSize)
+        : dataset;
+    return options.sanityTest ? firstExamples(whole, SANITY_EXAMPLES) : whole;
   };
-  let training = await read(options.datasetName);
-  let evaluation: PairDataset | undefined;
+  let training = await read(options.datasetName, trainingKinds(loss));
+  let evaluation: ExampleDataset | undefined;
   if (options.evalDatasetName !== null) {
-    evaluation = await read(options.evalDatasetName);
+    evaluation = await read(options.evalDatasetName, evaluationKinds(options));
     warnOfShared(training, evaluation, tell);
   } else if (options.evalFraction !== null) {
-    ({ train: training, eval: evaluation } = splitPairs(training, options.evalFraction, options.seed));
-    const part = `${training.path}, of which --eval_fraction=${options.evalFraction}`;
-    requireBothClasses({ ...training, path: `${part} left for training` }, options.labelColumn);
-    requireBothClasses({ ...evaluation, path: `${part} set aside` }, options.labelColumn);
+    ({ train: training, eval: evaluation } = splitExamples(training, options.evalFraction, options.seed));
   }
-  return { training, evaluation, base: await hashing };
+  const part = (name: string): string =>
+    options.evalFraction === null ? "" : `, of which --eval_fraction=${options.evalFraction} ${name}`;
+  if (evaluation !== undefined) requireMeasurable(evaluation, options.labelColumn, part("set aside"));
+  const learned = examplesForLoss(training, plan, part("left for training"));
+  for (const message of learned.warnings) tell({ event: "warning", message });
+  return { training: learned.dataset, evaluation, base: await hashing };
 }
 
 function warnOfShared(
-  training: PairDataset,
-  evaluation: PairDataset,
+  training: ExampleDataset,
+  evaluation: ExampleDataset,
   tell: (event: TrainEvent) => void,
 ): void {
   const shared = countShared(training, evaluation);
@@ -163,19 +202,6 @@ function warnOfShared(
   const verb = shared === 1 ? "is" : "are";
   const message =
     `${shared} of the ${evaluation.count} pairs of ${evaluation.path} ${verb} in ${training.path} too, ` +
-    "which flatters its AUC";
+    `which flatters its ${PRIMARY_METRIC[evaluation.kind]}`;
   tell({ event: "warning", message });
-}
-
-function firstPairs(dataset: PairDataset, most: number): PairDataset {
-  const count = Math.min(dataset.count, most);
-  const labels = dataset.labels.slice(0, count);
-  return {
-    ...dataset,
-    count,
-    positives: labels.reduce((sum, label) => sum + label, 0),
-    ids: dataset.ids.slice(0, dataset.offsets[2 * count]),
-    offsets: dataset.offsets.slice(0, 2 * count + 1),
-    labels,
-  };
 }

@@ -21,7 +21,7 @@ export interface TrainEnvironment {
 }
 
 /**
- * Fine-tunes a BERT-family sentence encoder with LoRA on labelled pairs and writes a PEFT adapter.
+ * Fine-tunes a BERT-family sentence encoder with LoRA on pairs or triplets and writes a PEFT adapter.
  *
  * The run starts at once. Iterate it for its events, await `result` for its outcome, or both; leaving the iteration
  * does not end it, `stop()` or `await using` does. Events of single steps and of reading and evaluating are told only

@@ -153,9 +153,38 @@ TokenBatch to_token_batch(const Napi::Value& value) {
           copy_array<int32_t, Napi::Int32Array>(o, "cuSeqlens", napi_int32_array, "an Int32Array")};
 }
 
-PairBatch to_pair_batch(const Napi::Value& value) {
-  return {to_token_batch(value), copy_array<float, Napi::Float32Array>(value.As<Napi::Object>(), "labels",
-                                                                       napi_float32_array, "a Float32Array")};
+ExampleBatch to_example_batch(const Napi::Value& value) {
+  ExampleBatch batch;
+  batch.tokens = to_token_batch(value);
+  const Napi::Object o = value.As<Napi::Object>();
+  batch.labels = copy_array<float, Napi::Float32Array>(o, "labels", napi_float32_array, "a Float32Array");
+  if (!o.Get("textsPerExample").IsUndefined()) batch.texts_per_example = to_count(o, "textsPerExample", 1);
+  return batch;
+}
+
+LossSpec to_loss_spec(const Napi::Value& value) {
+  LossSpec spec;
+  if (value.IsUndefined()) return spec;
+  const Napi::Object o = to_object(value, "loss");
+  try {
+    spec.kind = parse_loss(to_string(o.Get("name"), "name"));
+    if (!o.Get("distance").IsUndefined()) {
+      spec.distance = parse_distance(to_string(o.Get("distance"), "distance"));
+    }
+  } catch (const EngineError& e) {
+    throw make_error(o.Env(), e.code(), e.what(), e.hint());
+  }
+  if (!o.Get("margin").IsUndefined()) spec.margin = finite(o, "margin", 0);
+  if (!o.Get("scale").IsUndefined()) spec.scale = finite(o, "scale", 0);
+  if (o.Get("matryoshka").IsUndefined()) return spec;
+  if (!o.Get("matryoshka").IsArray()) wrong_type(o.Env(), "matryoshka", "an array");
+  const Napi::Array widths = o.Get("matryoshka").As<Napi::Array>();
+  for (uint32_t i = 0; i < widths.Length(); i++) {
+    const Napi::Object width = to_object(widths.Get(i), "width");
+    spec.dims.push_back(to_count(width, "dims", 1));
+    spec.weights.push_back(finite(width, "weight", 0));
+  }
+  return spec;
 }
 
 PassOptions to_pass_options(const Napi::Value& value) {
@@ -164,6 +193,7 @@ PassOptions to_pass_options(const Napi::Value& value) {
   options.seed = to_seed(o.Get("seed"), "seed");
   options.step = static_cast<uint32_t>(to_count(o, "step", 0));
   options.micro_batch_tokens = to_count(o, "microBatchTokens", 1);
+  options.loss = to_loss_spec(o.Get("loss"));
   return options;
 }
 

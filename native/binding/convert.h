@@ -19,7 +19,8 @@ WeightStorage to_weight_storage(const Napi::Value& value);
 SessionOptions to_session_options(const Napi::Value& value);
 AdapterSpec to_adapter_spec(const Napi::Value& value);
 TokenBatch to_token_batch(const Napi::Value& value);
-PairBatch to_pair_batch(const Napi::Value& value);
+ExampleBatch to_example_batch(const Napi::Value& value);
+LossSpec to_loss_spec(const Napi::Value& value);
 PassOptions to_pass_options(const Napi::Value& value);
 StepOptions to_step_options(const Napi::Value& value);
 

@@ -151,7 +151,7 @@ Napi::Value EncoderHandle::remove_adapter(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EncoderHandle::step(const Napi::CallbackInfo& info) {
-  auto batch = std::make_shared<PairBatch>(to_pair_batch(info[0]));
+  auto batch = std::make_shared<ExampleBatch>(to_example_batch(info[0]));
   const StepOptions options = to_step_options(info[1]);
   return run(info.Env(), [this, batch, options]() -> Resolver {
     const StepResult result = session_->step(*batch, options);
@@ -165,7 +165,7 @@ Napi::Value EncoderHandle::step(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EncoderHandle::gradients(const Napi::CallbackInfo& info) {
-  auto batch = std::make_shared<PairBatch>(to_pair_batch(info[0]));
+  auto batch = std::make_shared<ExampleBatch>(to_example_batch(info[0]));
   const PassOptions options = to_pass_options(info[1]);
   return run(info.Env(), [this, batch, options]() -> Resolver {
     auto named = std::make_shared<std::map<std::string, std::vector<float>>>();

@@ -31,9 +31,8 @@ void check_batch(const TokenBatch& batch, const ModelShape& shape) {
   }
 }
 
-std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, int64_t texts_per_group,
-                                                     int64_t max_tokens) {
-  std::vector<std::pair<int64_t, int64_t>> runs;
+TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens) {
+  TextRuns runs;
   int64_t first = 0;
   for (int64_t text = 0; text < batch.texts(); text += texts_per_group) {
     const int64_t end = text + texts_per_group;

@@ -31,10 +31,13 @@ struct MicroBatch {
   int64_t texts;
 };
 
+/// First text and number of texts.
+using TextRun = std::pair<int64_t, int64_t>;
+using TextRuns = std::vector<TextRun>;
+
 /// Splits a batch into runs of at most `max_tokens` tokens, never inside a group of `texts_per_group` texts;
 /// a group that is longer than that runs alone.
-std::vector<std::pair<int64_t, int64_t>> split_batch(const TokenBatch& batch, int64_t texts_per_group,
-                                                     int64_t max_tokens);
+TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens);
 
 MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device);
 

@@ -2,14 +2,13 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
 #include <cmath>
 #include <cstring>
 
 #include "core/optimizer_file.h"
-#include "core/pair_loss.h"
 #include "error.h"
 
 namespace peft {
@@ -136,34 +135,68 @@ Adapter& Session::adapter(const char* caller) const {
   return *adapter_;
 }
 
-double Session::accumulate(const PairBatch& batch, const PassOptions& options) {
-  const int64_t pairs = static_cast<int64_t>(batch.labels.size());
+double Session::accumulate(const ExampleBatch& batch, const PassOptions& options) {
+  const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
+  const auto labels = static_cast<int64_t>(batch.labels.size());
   check_batch(batch.tokens, encoder_.shape());
-  if (pairs == 0 || batch.tokens.texts() != 2 * pairs) {
-    throw EngineError("USAGE", "Bad pair batch: " + std::to_string(batch.tokens.texts()) + " texts for " +
-                                   std::to_string(pairs) +
-                                   " labels; expected two texts a label, and at least one label");
+  if (each < 1 || texts == 0 || texts % each != 0) {
+    throw EngineError("USAGE", "Bad batch: " + std::to_string(texts) + " texts are no examples of " +
+                                   std::to_string(each) + " texts");
   }
+  const int64_t examples = texts / each;
   const ModelShape& shape = encoder_.shape();
+  const Objective objective(options.loss, shape.hidden_size);
+  objective.check(each, examples, labels);
   Adapter& lora = adapter("step");
   lora.gradient().zero_();
   encoder_.prepare(true,
                    {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
                     static_cast<float>(lora.dropout()), options.seed, options.step});
-  double sum = 0;
-  for (const auto& [first, texts] : split_batch(batch.tokens, 2, options.micro_batch_tokens)) {
-    const MicroBatch micro = make_micro_batch(batch.tokens, first, texts, encoder_.device());
-    const Tensor labels = at::from_blob(const_cast<float*>(batch.labels.data()) + first / 2, {texts / 2},
-                                        at::TensorOptions().dtype(at::kFloat))
-                              .to(encoder_.device());
-    const PairLoss loss = pair_loss(encoder_.forward(micro, true), labels, pairs);
-    encoder_.backward(micro, loss.dpooled);
-    sum += loss.sum;
-  }
-  return sum / static_cast<double>(pairs);
+  const auto runs = split_batch(batch.tokens, each, options.micro_batch_tokens);
+  return objective.separable() ? accumulate_apart(batch, runs, objective)
+                               : accumulate_together(batch, runs, objective);
 }
 
-StepResult Session::step(const PairBatch& batch, const StepOptions& options) {
+double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs,
+                                 const Objective& objective) {
+  const int64_t each = batch.texts_per_example, examples = batch.tokens.texts() / each;
+  const int64_t labels_each = static_cast<int64_t>(batch.labels.size()) / examples;
+  double value = 0;
+  for (const auto& [first, texts] : runs) {
+    const MicroBatch micro = make_micro_batch(batch.tokens, first, texts, encoder_.device());
+    const auto labels =
+        at::ArrayRef<float>(batch.labels).slice(first / each * labels_each, texts / each * labels_each);
+    const LossValue loss = objective(encoder_.forward(micro, true), each, labels, examples);
+    encoder_.backward(micro, loss.gradient);
+    value += loss.value;
+  }
+  return value;
+}
+
+double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& runs,
+                                    const Objective& objective) {
+  const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
+  const auto micro_batch = [&](const TextRun& run) {
+    return make_micro_batch(batch.tokens, run.first, run.second, encoder_.device());
+  };
+  Tensor pooled = at::empty({texts, encoder_.shape().hidden_size},
+                            at::TensorOptions().dtype(at::kFloat).device(encoder_.device()));
+  // What the last run keeps is still there when backward begins, so that run goes forward once only, and so
+  // does a batch that is a single run.
+  for (const TextRun& run : runs) {
+    const bool last = &run == &runs.back();
+    pooled.narrow(0, run.first, run.second).copy_(encoder_.forward(micro_batch(run), last));
+  }
+  const LossValue loss = objective(pooled, each, batch.labels, texts / each);
+  for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
+    const MicroBatch micro = micro_batch(*run);
+    if (run != runs.rbegin()) encoder_.forward(micro, true);
+    encoder_.backward(micro, loss.gradient.narrow(0, run->first, run->second));
+  }
+  return loss.value;
+}
+
+StepResult Session::step(const ExampleBatch& batch, const StepOptions& options) {
   const c10::InferenceMode no_grad;
   StepResult result;
   result.loss = accumulate(batch, options.pass);
@@ -182,7 +215,7 @@ StepResult Session::step(const PairBatch& batch, const StepOptions& options) {
   return result;
 }
 
-double Session::gradients(const PairBatch& batch, const PassOptions& options,
+double Session::gradients(const ExampleBatch& batch, const PassOptions& options,
                           std::map<std::string, std::vector<float>>& out) {
   const c10::InferenceMode no_grad;
   const double loss = accumulate(batch, options);

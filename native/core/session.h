@@ -9,6 +9,7 @@
 #include "core/adam.h"
 #include "core/adapter.h"
 #include "core/encoder.h"
+#include "core/objective.h"
 
 namespace peft {
 
@@ -22,15 +23,18 @@ struct SessionOptions {
   bool activation_checkpointing = false;
 };
 
-struct PairBatch {
-  TokenBatch tokens;  // texts 2i and 2i + 1 are pair i
-  std::vector<float> labels;
+/// Example i is texts k i to k i + k - 1: one text, a pair, or an anchor, its positive and its negatives.
+struct ExampleBatch {
+  TokenBatch tokens;
+  std::vector<float> labels;  // as many for every example
+  int64_t texts_per_example = 2;
 };
 
 struct PassOptions {
   uint64_t seed = 0;
   uint32_t step = 0;
   int64_t micro_batch_tokens = 0;
+  LossSpec loss = {};
 };
 
 struct StepOptions {
@@ -81,9 +85,9 @@ class Session {
   std::map<std::string, std::vector<float>> adapter_weights() const;
 
   /// Forward, backward and one Adam step over the whole batch. Nothing changes if it throws.
-  StepResult step(const PairBatch& batch, const StepOptions& options);
+  StepResult step(const ExampleBatch& batch, const StepOptions& options);
   /// Forward and backward only; the loss, and the gradients keyed as the adapter file is.
-  double gradients(const PairBatch& batch, const PassOptions& options,
+  double gradients(const ExampleBatch& batch, const PassOptions& options,
                    std::map<std::string, std::vector<float>>& out);
   /// One row of hidden_size floats a text.
   std::vector<float> encode(const TokenBatch& batch, bool use_adapter, bool normalize,
@@ -92,8 +96,14 @@ class Session {
  private:
   void install(std::unique_ptr<Adapter> adapter);
   Adapter& adapter(const char* caller) const;
-  /// Mean loss; leaves the gradient of the whole batch in the adapter.
-  double accumulate(const PairBatch& batch, const PassOptions& options);
+  /// The loss of the batch; leaves its gradient in the adapter.
+  double accumulate(const ExampleBatch& batch, const PassOptions& options);
+  /// Run by run: the loss is a mean over examples that know nothing of each other.
+  double accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective);
+  /// All runs forward, the loss of all their vectors, then each run forward again and backward, with the same
+  /// dropout masks: exact, in the memory of one run. Gao et al., "Scaling Deep Contrastive Learning Batch
+  /// Size under Memory Limited Setup" (GradCache), 2021.
+  double accumulate_together(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective);
 
   int threads_;
   Encoder encoder_;

@@ -225,6 +225,28 @@ describe("a command line that says what cannot be is refused in one line", () =>
       /--eval_dataset_name: expected a value/,
     ],
     ["a choice that is none", trainArgs({ lr_scheduler_type: "linaer" }), /expected one of linear, cosine/],
+    ["a margin of a loss that has none", trainArgs({ margin: "0.5" }), /--margin=0\.5: --loss=pair has none/],
+    [
+      "columns of data that the loss does not take",
+      trainArgs({ loss: "cosent", negative_column: "n" }),
+      /--negative_column: --loss=cosent takes pairs with scores/,
+    ],
+    [
+      "triplets without negatives",
+      trainArgs({ loss: "triplet" }),
+      /--loss=triplet needs one --negative_column/,
+      /--anchor_column=anchor/,
+    ],
+    [
+      "widths that are none",
+      [...trainArgs(), "--matryoshka_dims", "32", "wide"],
+      /--matryoshka_dims=32,wide: expected whole numbers from 1/,
+    ],
+    [
+      "widths beyond the model's",
+      trainArgs({ matryoshka_dims: "64,32" }),
+      /--matryoshka_dims=64,32: 64 is wider than the vectors of model, 32/,
+    ],
     [
       "more positions than the model has",
       trainArgs({ max_length: "65" }),

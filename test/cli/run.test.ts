@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Encoder } from "../../lib/encoder.js";
 import { outcome, runCli, startCli } from "../support/cli.js";
@@ -27,6 +28,7 @@ beforeAll(() => {
   writePairs(temporary.path("test.csv"), 60, 2);
 });
 
+const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 const jsonLines = (text: string) =>
   text
     .trim()
@@ -141,6 +143,75 @@ describe("train, eval and encode", () => {
       expect(code, stderr).toBe(0);
       expect(readNpy(temporary.path("v.npy")).shape).toEqual([rows, 32]);
     }
+  });
+});
+
+describe("other data and losses", () => {
+  // An anchor shares nothing with its positive, and half of its words with its negative.
+  const letters = ["a b c d", "e f g h", "i j k l", "m n o p"];
+  const triplets = letters.flatMap((anchor, i) =>
+    range(6).map((n) => ({
+      anchor: `${anchor} ${n}`,
+      positive: `${["q r", "s t", "u v", "w x"][i]} ${n}`,
+      negative: `${anchor.slice(0, 4)} y z ${n}`,
+      similarity: n / 5,
+    })),
+  );
+  const COLUMNS = ["--anchor_column=anchor", "--positive_column=positive"];
+  const FLAGS = [
+    "--model_name_or_path=model",
+    "--dataset_name=triplets.jsonl.gz",
+    "--learning_rate=2e-2",
+    ...COLUMNS,
+  ];
+
+  beforeAll(() => {
+    const lines = triplets.map((row) => JSON.stringify(row)).join("\n");
+    writeFileSync(temporary.path("triplets.jsonl.gz"), gzipSync(lines));
+  });
+
+  it("train on triplets of a gzip file and measure their accuracy, before and after as eval does", async () => {
+    const triplet = ["--loss=triplet", "--negative_column=negative", "--distance=cosine", "--margin=0.5"];
+    const evaluated = "--eval_dataset_name=triplets.jsonl.gz";
+    const run = await runHere([
+      ...FLAGS,
+      ...triplet,
+      evaluated,
+      "--num_train_epochs=8",
+      "--per_device_train_batch_size=4",
+      "--output_dir=triplet",
+    ]);
+    expect(run.code, run.stderr).toBe(0);
+    const [, before, after] =
+      /before training: ([\d.]+)\n.*after epoch 8\/8: ([\d.]+)/s.exec(run.stdout) ?? [];
+    expect(run.stdout).toContain("Triplet accuracy before training");
+    expect(Number(after)).toBeGreaterThan(Number(before));
+    const next = /npx peft-train (eval .*)/.exec(run.stdout)?.[1] ?? "";
+    const found = await runHere([...next.split(" "), "--json"]);
+    expect(jsonLines(found.stdout)[0]).toMatchObject({ triplets: 24 });
+    expect(jsonLines(found.stdout)[0].triplet_accuracy).toBeCloseTo(Number(after), 4);
+  });
+
+  it("train on scores and measure correlations", async () => {
+    const cosent = ["--loss=cosent", "--score_column=similarity", "--eval_fraction=0.3"];
+    const run = await runHere([...FLAGS, ...cosent, "--num_train_epochs=1", "--output_dir=cosent"]);
+    expect(run.code, run.stderr).toBe(0);
+    expect(run.stdout).toMatch(/Spearman before training: -?0\.\d{4}\nSpearman after epoch 1\/1: -?0\.\d{4}/);
+    expect(run.stdout).toContain("Pearson");
+  });
+
+  it("rank a whole batch under both names of the loss", async () => {
+    const ranking = [
+      "--loss=cached_multiple_negatives_ranking",
+      "--matryoshka_dims=32,16",
+      "--negative_column=negative",
+    ];
+    const run = await runHere([...FLAGS, ...ranking, "--num_train_epochs=2", "--output_dir=ranking"]);
+    expect(run.code, run.stderr).toBe(0);
+    const plain = [...FLAGS, ...ranking.with(0, "--loss=multiple_negatives_ranking")];
+    expect((await runHere([...plain, "--num_train_epochs=2", "--output_dir=plain"])).code).toBe(0);
+    const weights = (folder: string) => readFileSync(temporary.path(folder, "adapter_model.safetensors"));
+    expect(weights("plain").equals(weights("ranking"))).toBe(true);
   });
 });
 

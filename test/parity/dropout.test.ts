@@ -82,7 +82,7 @@ describe("dropout masks", () => {
   });
 
   it("differ between two equal texts of a batch, at every place of dropout", async () => {
-    const twice = { ...textBatch([2, 2]), labels: Float32Array.of(1) };
+    const twice = { ...textBatch([2, 2]), labels: Float32Array.of(1), textsPerExample: 2 };
     for (const { rates } of Object.values(manifest.dropout)) {
       const options = {
         hiddenDropout: rates.hidden,

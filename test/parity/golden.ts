@@ -3,10 +3,10 @@ import { fileURLToPath } from "node:url";
 import { loadEngine } from "../../lib/native/load.js";
 import type {
   AdapterSpec,
+  ExampleBatch,
   LoraModule,
   ModelShape,
   NativeEncoder,
-  PairBatch,
   Pooling,
   TokenBatch,
 } from "../../lib/native/types.js";
@@ -147,9 +147,13 @@ export function textBatch(texts: readonly number[]): TokenBatch {
 }
 
 /** The pairs of these numbers, in this order. */
-export function pairBatch(numbers: readonly number[]): PairBatch {
+export function pairBatch(numbers: readonly number[]): ExampleBatch {
   const batch = textBatch(numbers.flatMap((i) => [2 * i, 2 * i + 1]));
-  return { ...batch, labels: Float32Array.from(numbers, (i) => allLabels[i] ?? Number.NaN) };
+  return {
+    ...batch,
+    textsPerExample: 2,
+    labels: Float32Array.from(numbers, (i) => allLabels[i] ?? Number.NaN),
+  };
 }
 
 export function range(start: number, end: number): number[] {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { NativeEncoder, PairBatch } from "../../lib/native/types.js";
+import type { ExampleBatch, NativeEncoder } from "../../lib/native/types.js";
 import { expectTensors, maxAbs, relativeDifference } from "./distance.js";
 import { casePairs, goldenPath, manifest, pairBatch, range, textBatch, withGolden } from "./golden.js";
 import { readTensors } from "./safetensors.js";
@@ -11,7 +11,7 @@ const GRADIENT_TOLERANCE = 1e-4;
 /** The same sums in another order: a few times the noise of one. */
 const ORDER_TOLERANCE = 2e-5;
 
-function gradients(encoder: NativeEncoder, batch: PairBatch = casePairs, microBatchTokens = 4096) {
+function gradients(encoder: NativeEncoder, batch: ExampleBatch = casePairs, microBatchTokens = 4096) {
   return encoder.gradients(batch, { seed: 1, step: 0, microBatchTokens });
 }
 
@@ -67,6 +67,7 @@ describe("the gradient of a batch", () => {
       const swapped = await gradients(encoder, {
         ...textBatch(range(0, manifest.casePairs).flatMap((i) => [2 * i + 1, 2 * i])),
         labels: casePairs.labels,
+        textsPerExample: 2,
       });
       for (const other of [reordered, swapped]) {
         expect(Math.abs(other.loss - straight.loss)).toBeLessThan(LOSS_TOLERANCE);

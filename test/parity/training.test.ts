@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { NativeEncoder, PairBatch, StepOptions, StepResult } from "../../lib/native/types.js";
+import type { ExampleBatch, NativeEncoder, StepOptions, StepResult } from "../../lib/native/types.js";
 import { expectSameTensors, expectTensors, maxDifference } from "./distance.js";
 import { goldenPath, manifest, pairBatch, pick, range, withGolden } from "./golden.js";
 import { readTensors } from "./safetensors.js";
@@ -42,7 +42,7 @@ async function runSteps(
   after?: (step: number, result: StepResult) => Promise<void>,
 ): Promise<void> {
   for (let step = 0; step < pick(manifest.runs, run).steps; step++) {
-    const batch = batches[step % batches.length] as PairBatch;
+    const batch = batches[step % batches.length] as ExampleBatch;
     const result = await encoder.step(batch, { ...stepOptions(run, step), ...overrides });
     await after?.(step, result);
   }
@@ -109,7 +109,7 @@ describe("optimiser steps", () => {
       const run = () =>
         withGolden("plain", { adapter: "qkv", threads, ...dropout }, async (encoder) => {
           for (const step of range(0, 4))
-            await encoder.step(batches[step] as PairBatch, stepOptions("adamw-clip", step));
+            await encoder.step(batches[step] as ExampleBatch, stepOptions("adamw-clip", step));
           return encoder.adapterWeights();
         });
       expectSameTensors(await run(), await run());

@@ -2,10 +2,10 @@ import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { PeftTrainError } from "../../lib/errors.js";
 import type {
   AdapterSpec,
+  ExampleBatch,
   NativeEncoder,
   NativeEngine,
   OpenOptions,
-  PairBatch,
   QuantizeOptions,
   QuantizeReport,
   StepOptions,
@@ -19,7 +19,7 @@ import { mulberry32 } from "./tiny-model.js";
  * and every step draws both texts of a positive pair a little nearer by scaling one shared direction down.
  */
 export class FakeEngine implements NativeEngine {
-  readonly steps: { batch: PairBatch; options: StepOptions }[] = [];
+  readonly steps: { batch: ExampleBatch; options: StepOptions }[] = [];
   readonly encoded: { batch: TokenBatch; adapter: boolean }[] = [];
   opened: OpenOptions | undefined;
   readonly quantized: QuantizeOptions[] = [];
@@ -138,7 +138,7 @@ class FakeEncoder implements NativeEncoder {
 
   async removeAdapter(): Promise<void> {}
 
-  async step(batch: PairBatch, options: StepOptions): Promise<StepResult> {
+  async step(batch: ExampleBatch, options: StepOptions): Promise<StepResult> {
     this.engine.steps.push({ batch, options });
     const result = this.engine.onStep(options.step);
     // As with Adam, moments that were lost change what is trained.

@@ -21,7 +21,7 @@ struct Setup {
   Pooling pooling = Pooling::kMean;
   std::optional<WeightStorage> storage;
   bool checkpointing = false;
-  PairBatch batch;
+  ExampleBatch batch;
 
   Setup(const ModelShape& s, AdapterSpec a)
       : shape(s),
@@ -47,12 +47,13 @@ struct Setup {
 
 at::Tensor as_tensor(const std::vector<float>& v) { return at::tensor(v); }
 
-/// Loss to 1e-6, every gradient to 1e-4 of its largest entry: fp32 sums in another order.
+/// Cosines to 1e-6, which a loss may scale, every gradient to 1e-4 of its largest entry: fp32 sums in
+/// another order.
 void check_gradients(const Setup& setup, const PassOptions& pass, const std::string& what) {
   const OracleResult expected = setup.oracle(true, pass);
   std::map<std::string, std::vector<float>> gradients;
   const double loss = setup.session()->gradients(setup.batch, pass, gradients);
-  check(std::abs(loss - expected.loss) < 1e-6,
+  check(std::abs(loss - expected.loss) < 1e-6 * std::max(1.0, pass.loss.scale),
         what + ": loss " + std::to_string(loss) + " against " + std::to_string(expected.loss));
   check(gradients.size() == expected.gradients.size(), what + ": number of gradients");
   for (const auto& [key, gradient] : expected.gradients) {
@@ -126,6 +127,26 @@ PEFT_TEST(micro_batches_change_nothing_but_rounding) {
   const Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.1));
   for (const int64_t tokens : {1, 50, 100, 150})
     check_gradients(setup, {9, 8, tokens}, "micro-batches of " + std::to_string(tokens));
+}
+
+PEFT_TEST(losses_over_the_whole_batch_match_autograd) {
+  Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.1));
+  setup.batch.labels.clear();
+  PassOptions pass{9, 8, 0};
+  pass.loss.kind = LossKind::kMultipleNegativesRanking;
+  pass.loss.scale = 20;
+  for (const int64_t each : {2, 5}) {
+    setup.batch.texts_per_example = each;
+    for (const bool checkpointing : {false, true}) {
+      setup.checkpointing = checkpointing;
+      // From an example at a time to all of them at once.
+      for (const int64_t tokens : {1, 100, 1000}) {
+        pass.micro_batch_tokens = tokens;
+        check_gradients(setup, pass,
+                        std::to_string(each) + " texts, micro-batches of " + std::to_string(tokens));
+      }
+    }
+  }
 }
 
 PEFT_TEST(activation_checkpointing_changes_memory_and_nothing_else) {
@@ -273,7 +294,11 @@ PEFT_TEST(bad_batches_and_modules_are_refused) {
   check_error([&] { encode({1, 2}, {0, 2, 1, 2}); }, "USAGE", "text 1 has -1 tokens");
   check_error([&] { encode({1, 101}, {0, 2}); }, "USAGE", "token id 101");
   check_error([&] { encode(std::vector<int32_t>(81, 1), {0, 81}); }, "USAGE", "81 tokens");
-  check_error([&] { session->step({{{1, 2}, {0, 1, 2}}, {1, 0}}, {}); }, "USAGE", "two texts a label");
+  check_error(
+      [&] {
+        session->step({{{1, 2}, {0, 1, 2}}, {1, 0}}, {});
+      },
+      "USAGE", "Expected 1 labels for 1 examples, got 2");
   check_error(
       [&] {
         session->create_adapter({{{"encoder.layer.3.output.dense", 4, 1.0}}, 0}, 1);

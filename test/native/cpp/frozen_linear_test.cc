@@ -147,7 +147,7 @@ PEFT_TEST(the_encoder_runs_on_every_storage) {
       spec_for(shape, {"attention.self.query", "attention.self.key", "attention.self.value", "output.dense"},
                4, 2.0, 0);
   const Weights bert = random_bert(shape), adapter = random_adapter(spec, shape);
-  const PairBatch batch = some_pairs(shape, {3, 9, 5, 1, 20, 7});
+  const ExampleBatch batch = some_pairs(shape, {3, 9, 5, 1, 20, 7});
   const TemporaryFile model("model.safetensors"), lora("adapter.safetensors");
   write_safetensors(model.path(), bert);
   write_safetensors(lora.path(), adapter);
@@ -194,7 +194,7 @@ PEFT_TEST(quantised_files_are_read_as_they_are) {
   const ModelShape shape = tiny_shape();
   const TemporaryFile model("model.safetensors"), quantised("quantised.safetensors");
   write_safetensors(model.path(), random_bert(shape));
-  const PairBatch batch = some_pairs(shape, {3, 9, 5, 1});
+  const ExampleBatch batch = some_pairs(shape, {3, 9, 5, 1});
   for (const WeightStorage& storage : kStorages) {
     if (storage.format == WeightFormat::kFloat16 || storage.format == WeightFormat::kBfloat16) continue;
     quantize_model(model.path(), quantised.path(), shape, storage, [](int64_t, int64_t) { return true; });

@@ -23,7 +23,7 @@ class Oracle {
     for (const auto& [key, value] : adapter) lora_[key] = value.clone().requires_grad_(true);
   }
 
-  Tensor embed_text(const PairBatch& batch, int64_t text, Pooling pooling) {
+  Tensor embed_text(const ExampleBatch& batch, int64_t text, Pooling pooling) {
     first_ = batch.tokens.offsets[text];
     const int64_t length = batch.tokens.offsets[text + 1] - first_;
     const Tensor ids = at::tensor(
@@ -108,6 +108,23 @@ class Oracle {
   int64_t first_ = 0;
 };
 
+Tensor pair_loss(const std::vector<Tensor>& rows, const std::vector<float>& labels) {
+  Tensor loss = at::zeros({});
+  for (size_t i = 0; i < labels.size(); i++) {
+    const Tensor cosine = (rows[2 * i] * rows[2 * i + 1]).sum();
+    loss = loss + (labels[i] * (1 - cosine) + (1 - labels[i]) * cosine.clamp_min(0)).square();
+  }
+  return loss / static_cast<double>(labels.size());
+}
+
+Tensor ranking_loss(const std::vector<Tensor>& rows, int64_t each, double scale) {
+  const Tensor vectors = at::stack(rows).view({-1, each, rows[0].size(0)});
+  std::vector<Tensor> candidates;
+  for (int64_t i = 1; i < each; i++) candidates.push_back(vectors.select(1, i));
+  const Tensor scores = scale * vectors.select(1, 0).mm(at::cat(candidates).t());
+  return (scores.logsumexp(1) - scores.diagonal()).mean();
+}
+
 }  // namespace
 
 ModelShape tiny_shape() {
@@ -179,7 +196,7 @@ Weights random_adapter(const AdapterSpec& spec, const ModelShape& shape) {
 }
 
 OracleResult run_oracle(const ModelShape& shape, const Weights& bert, const AdapterSpec& spec,
-                        const Weights& adapter, Pooling pooling, const PairBatch& batch, bool training,
+                        const Weights& adapter, Pooling pooling, const ExampleBatch& batch, bool training,
                         const PassOptions& pass) {
   Oracle oracle(shape, bert, spec, adapter, training, pass);
   std::vector<Tensor> rows;
@@ -187,20 +204,16 @@ OracleResult run_oracle(const ModelShape& shape, const Weights& bert, const Adap
     const Tensor pooled = oracle.embed_text(batch, text, pooling);
     rows.push_back(pooled / pooled.norm().clamp_min(1e-12));
   }
-  Tensor loss = at::zeros({});
-  for (size_t i = 0; i < batch.labels.size(); i++) {
-    const Tensor cosine = (rows[2 * i] * rows[2 * i + 1]).sum();
-    const float y = batch.labels[i];
-    loss = loss + (y * (1 - cosine) + (1 - y) * cosine.clamp_min(0)).square();
-  }
-  loss = loss / static_cast<double>(batch.labels.size());
+  const Tensor loss = pass.loss.kind == LossKind::kMultipleNegativesRanking
+                          ? ranking_loss(rows, batch.texts_per_example, pass.loss.scale)
+                          : pair_loss(rows, batch.labels);
   loss.backward();
   return {at::stack(rows).detach(), loss.item<double>(), oracle.gradients()};
 }
 
-PairBatch some_pairs(const ModelShape& shape, const std::vector<int32_t>& lengths) {
+ExampleBatch some_pairs(const ModelShape& shape, const std::vector<int32_t>& lengths) {
   at::manual_seed(7);
-  PairBatch batch;
+  ExampleBatch batch;
   batch.tokens.offsets = {0};
   for (const int32_t n : lengths) batch.tokens.offsets.push_back(batch.tokens.offsets.back() + n);
   const Tensor ids = at::randint(shape.vocab_size, {batch.tokens.offsets.back()}, at::kInt);

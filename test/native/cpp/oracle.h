@@ -29,10 +29,10 @@ struct OracleResult {
 
 /// With training, dropout draws the masks that the engine documents.
 OracleResult run_oracle(const ModelShape& shape, const Weights& bert, const AdapterSpec& spec,
-                        const Weights& adapter, Pooling pooling, const PairBatch& batch, bool training,
+                        const Weights& adapter, Pooling pooling, const ExampleBatch& batch, bool training,
                         const PassOptions& pass);
 
-PairBatch some_pairs(const ModelShape& shape, const std::vector<int32_t>& lengths);
+ExampleBatch some_pairs(const ModelShape& shape, const std::vector<int32_t>& lengths);
 
 /// A file in the temporary folder that is gone when this is.
 class TemporaryFile {

@@ -40,12 +40,12 @@ class Pair {
     }
   }
 
-  const PairBatch& batch() const { return batch_; }
+  const ExampleBatch& batch() const { return batch_; }
   Session& cpu() { return *sessions_[0]; }
   Session& device() { return *sessions_[1]; }
 
  private:
-  PairBatch batch_;
+  ExampleBatch batch_;
   std::vector<std::unique_ptr<Session>> sessions_;
 };
 

@@ -5,7 +5,8 @@ import Papa from "papaparse";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type CsvRecord, readCsv } from "../../../lib/data/csv.js";
 import { nearest } from "../../../lib/data/nearest.js";
-import { columnIndex, openTable } from "../../../lib/data/table.js";
+import { openTable } from "../../../lib/data/open-table.js";
+import { columnIndex } from "../../../lib/data/table.js";
 import { readUtf8 } from "../../../lib/data/utf8.js";
 
 let folder: string;

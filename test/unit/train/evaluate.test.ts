@@ -1,15 +1,18 @@
 import { describe, expect, it } from "vitest";
-import type { PairDataset } from "../../../lib/data/pairs.js";
-import { distinctTexts, metricsOf, pairSimilarities } from "../../../lib/train/evaluate.js";
+import type { ExampleDataset } from "../../../lib/data/examples.js";
+import { pearson, spearman } from "../../../lib/metrics/correlation.js";
+import { distinctTexts, evaluateExamples, metricsOf, similarities } from "../../../lib/train/evaluate.js";
 import { countShared } from "../../../lib/train/overlap.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 
-function dataset(texts: number[][], labels: number[]): PairDataset {
+function dataset(texts: number[][], labels: number[]): ExampleDataset {
   const offsets = [0];
   for (const text of texts) offsets.push((offsets.at(-1) as number) + text.length);
   return {
     path: "x.csv",
     sha256: "",
+    kind: "labels",
+    textsPerExample: 2,
     count: labels.length,
     positives: labels.filter((label) => label === 1).length,
     ids: Int32Array.from(texts.flat()),
@@ -57,10 +60,10 @@ describe("similarities", () => {
       Array.from({ length: 1 + (i % 7) }, (_, j) => i * j + 1),
     );
     const set = dataset(random, Array(20).fill(1));
-    const all = await pairSimilarities(native, set, { batchSize: 1000, adapter: true });
-    const few = await pairSimilarities(native, set, { batchSize: 1, adapter: true });
+    const all = await similarities(native, set, { batchSize: 1000, adapter: true });
+    const few = await similarities(native, set, { batchSize: 1, adapter: true });
     expect(few).toEqual(all);
-    const identical = await pairSimilarities(native, dataset([A, A, B, A], [1, 0]), {
+    const identical = await similarities(native, dataset([A, A, B, A], [1, 0]), {
       batchSize: 8,
       adapter: false,
     });
@@ -70,7 +73,7 @@ describe("similarities", () => {
 
   it("end when they are told to", async () => {
     const native = await new FakeEngine().open({ shape: { hiddenSize: 4 } } as never);
-    const found = await pairSimilarities(native, dataset([A, B], [1]), {
+    const found = await similarities(native, dataset([A, B], [1]), {
       batchSize: 1,
       adapter: true,
       stopped: () => true,
@@ -90,6 +93,58 @@ describe("metrics", () => {
     const metrics = metricsOf(Float32Array.of(0.5, 0.25), Float32Array.of(1, 1));
     expect(metrics.rocAuc).toBeNull();
     for (const value of Object.values(metrics)) expect(value === null || Number.isFinite(value)).toBe(true);
+  });
+});
+
+describe("sets of other kinds", () => {
+  const measure = async (set: ExampleDataset) =>
+    evaluateExamples(await new FakeEngine().open({ shape: { hiddenSize: 16 } } as never), set, {
+      batchSize: 2,
+      adapter: true,
+    });
+
+  it("of scores give correlations with the cosines", async () => {
+    const set: ExampleDataset = { ...dataset([A, A, A, B, B, C], [0.9, 0.5, 0.1]), kind: "scores" };
+    // Three cosines that fall: 1, between, and that of texts with no token in common.
+    const found = await measure(set);
+    const cosines = await similarities(
+      await new FakeEngine().open({ shape: { hiddenSize: 16 } } as never),
+      set,
+      { batchSize: 8, adapter: true },
+    );
+    expect(found).toEqual({
+      pairs: 3,
+      spearman: spearman(cosines as Float32Array, set.labels),
+      pearson: pearson(cosines as Float32Array, set.labels),
+    });
+    const equal = { ...set, labels: Float32Array.of(1, 1, 1) };
+    expect(await measure(equal)).toEqual({ pairs: 3, spearman: null, pearson: null });
+  });
+
+  it("of texts with a teacher's vectors give the mean cosine", async () => {
+    const native = await new FakeEngine().open({ shape: { hiddenSize: 16 } } as never);
+    const own = await native.encode(
+      { ids: Int32Array.of(...A, ...B), cuSeqlens: Int32Array.of(0, 3, 5) },
+      {
+        adapter: true,
+        normalize: true,
+        microBatchTokens: 100,
+      },
+    );
+    const labels = own.map((value, i) => (i < 16 ? 3 * value : -value));
+    const set = { ...dataset([A, B], []), kind: "texts", textsPerExample: 1, count: 2, labels } as const;
+    const found = await measure(set);
+    expect(found).toEqual({ texts: 2, teacherCosine: expect.closeTo(0, 6) });
+    const same = await measure({ ...set, labels: own.map((value) => 2 * value) });
+    expect(same).toEqual({ texts: 2, teacherCosine: expect.closeTo(1, 6) });
+  });
+
+  it("of triplets count every negative, and a tie as wrong", async () => {
+    const kind = { kind: "negatives", labels: new Float32Array(0), count: 2 } as const;
+    const triplets = { ...dataset([A, A, C, A, B, B], []), ...kind, textsPerExample: 3 };
+    expect(await measure(triplets)).toEqual({ triplets: 2, tripletAccuracy: 0.5 });
+    const more = { ...dataset([A, A, C, B, A, C, A, C], []), ...kind, textsPerExample: 4 };
+    expect(await measure(more)).toEqual({ triplets: 4, tripletAccuracy: 0.5 });
   });
 });
 

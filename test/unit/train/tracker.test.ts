@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { type TrainEvent, type TrainOptions, train } from "../../../lib/index.js";
+import { type LabelMetrics, type TrainEvent, type TrainOptions, train } from "../../../lib/index.js";
 import { readEvents, type ScalarEvent } from "../../support/event-file.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 import { writePairs } from "../../support/pairs-file.js";
@@ -52,7 +52,7 @@ describe("tracking", () => {
         expect(values["train/loss"]).toBe(Math.fround(event.loss));
         expect(values["train/learning_rate"]).toBe(Math.fround(event.learningRate));
       } else if (event.event === "evaluated") {
-        expect(values["eval/roc_auc"]).toBe(Math.fround(event.metrics.rocAuc as number));
+        expect(values["eval/roc_auc"]).toBe(Math.fround((event.metrics as LabelMetrics).rocAuc as number));
       }
     }
     expect(kept.length).toBe(3 + 3);

@@ -4,9 +4,14 @@ import os from "node:os";
 import path from "node:path";
 import Papa from "papaparse";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { epochOrder, pairBatch } from "../../../lib/data/batch.js";
+import { epochOrder, exampleBatch } from "../../../lib/data/batch.js";
+import {
+  type ExampleDataset,
+  type ExampleSource,
+  loadExamples,
+  splitExamples,
+} from "../../../lib/data/examples.js";
 import { countRepeatedPairs, countSharedPairs } from "../../../lib/data/overlap.js";
-import { loadPairs, type PairDataset, type PairSource, splitPairs } from "../../../lib/data/pairs.js";
 import { Tokenizer } from "../../../lib/data/tokenizer.js";
 
 const HEADER = "id,question1,question2,is_duplicate\n";
@@ -23,18 +28,18 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 async function load(
   content: string | Uint8Array,
-  options: Partial<PairSource> = {},
+  options: Partial<ExampleSource> = {},
   extension = "csv",
-): Promise<PairDataset> {
+): Promise<ExampleDataset> {
   const file = path.join(folder, `${files++}.${extension}`);
   await writeFile(file, content);
-  return loadPairs(
+  return loadExamples(
     { path: file, question1Prefix: "", question2Prefix: "", maxLength: 16, ...options },
     tokenizer,
   );
 }
 
-function text(dataset: PairDataset, index: number): number[] {
+function text(dataset: ExampleDataset, index: number): number[] {
   return [...dataset.ids.subarray(dataset.offsets[index], dataset.offsets[index + 1])];
 }
 
@@ -66,7 +71,7 @@ function manyPairs(count: number): string[][] {
   ]);
 }
 
-describe("loadPairs", () => {
+describe("loadExamples", () => {
   test("texts 2i and 2i + 1 are pair i, prefixed and cut", async () => {
     const options = { question1Prefix: "query: ", question2Prefix: "passage: ", maxLength: 6 };
     const dataset = await load(`${HEADER}7,how do I read,the best book to read,1\n8,a,,0\n`, options);
@@ -131,7 +136,7 @@ describe("loadPairs", () => {
     const size = (await readFile(file)).length;
     const seen: [number, number][] = [];
     const source = { path: file, question1Prefix: "", question2Prefix: "", maxLength: 8 };
-    await loadPairs(source, tokenizer, (read, total) => void seen.push([read, total]));
+    await loadExamples(source, tokenizer, (read, total) => void seen.push([read, total]));
     expect(seen.length).toBeGreaterThan(2);
     expect(seen.every(([read, total], i) => total === size && read > (seen[i - 1]?.[0] ?? 0))).toBe(true);
     expect(seen.at(-1)).toEqual([size, size]);
@@ -163,7 +168,7 @@ describe("loadPairs", () => {
   }, 60_000);
 });
 
-describe("what loadPairs refuses", () => {
+describe("what loadExamples refuses", () => {
   test.each(["2", "-1", "", "NaN", "true", "0.5", "10", "1e0", "１"])("the label %j", async (label) => {
     await expect(load(`${HEADER}1,a,"b\nc",1\n2,c,d,${label}\n`)).rejects.toMatchObject({
       name: "PeftTrainError",
@@ -198,21 +203,21 @@ describe("what loadPairs refuses", () => {
   test("a missing file, and a folder", async () => {
     const source = { question1Prefix: "", question2Prefix: "", maxLength: 8 };
     await expect(
-      loadPairs({ ...source, path: path.join(folder, "no.csv") }, tokenizer),
+      loadExamples({ ...source, path: path.join(folder, "no.csv") }, tokenizer),
     ).rejects.toMatchObject({
       code: "FILE_NOT_FOUND",
     });
-    await expect(loadPairs({ ...source, path: folder }, tokenizer)).rejects.toMatchObject({
+    await expect(loadExamples({ ...source, path: folder }, tokenizer)).rejects.toMatchObject({
       code: "FILE_UNREADABLE",
     });
   });
 });
 
-describe("pairBatch", () => {
+describe("exampleBatch", () => {
   test("gathers pairs in the order asked for, repeats too", async () => {
     const dataset = await load(Papa.unparse([HEADER.trim().split(","), ...manyPairs(40)]));
     const indices = Int32Array.from([39, 0, 7, 7, 12]);
-    const batch = pairBatch(dataset, indices);
+    const batch = exampleBatch(dataset, indices);
     expect(batch.cuSeqlens).toHaveLength(11);
     const gathered = Array.from({ length: 10 }, (_, i) => [
       ...batch.ids.subarray(batch.cuSeqlens[i], batch.cuSeqlens[i + 1]),
@@ -223,7 +228,7 @@ describe("pairBatch", () => {
   });
 
   test("no pairs", async () => {
-    const batch = pairBatch(await load(`${HEADER}1,a,b,1\n`), new Int32Array());
+    const batch = exampleBatch(await load(`${HEADER}1,a,b,1\n`), new Int32Array());
     expect([[...batch.ids], [...batch.cuSeqlens], [...batch.labels]]).toEqual([[], [0], []]);
   });
 
@@ -233,7 +238,7 @@ describe("pairBatch", () => {
     const seen = new Map<string, number>();
     let tokens = 0;
     for (let i = 0; i < order.length; i += 8) {
-      const batch = pairBatch(dataset, order.subarray(i, i + 8));
+      const batch = exampleBatch(dataset, order.subarray(i, i + 8));
       tokens += batch.ids.length;
       for (let j = 0; j < batch.labels.length; j++) {
         const key = batch.ids.subarray(batch.cuSeqlens[2 * j], batch.cuSeqlens[2 * j + 2]).join();
@@ -245,14 +250,18 @@ describe("pairBatch", () => {
   });
 });
 
-describe("splitPairs", () => {
+describe("splitExamples", () => {
   test("parts the pairs, keeps the file's order and depends on the seed alone", async () => {
     const dataset = await load(Papa.unparse([HEADER.trim().split(","), ...manyPairs(200)]));
-    const split = splitPairs(dataset, 0.25, 42);
+    const split = splitExamples(dataset, 0.25, 42);
     expect([split.train.count, split.eval.count]).toEqual([150, 50]);
     expect(split.train.positives + split.eval.positives).toBe(dataset.positives);
     expect(split.train.sha256).toBe(dataset.sha256);
-    const pair = (from: PairDataset, i: number) => [text(from, 2 * i), text(from, 2 * i + 1), from.labels[i]];
+    const pair = (from: ExampleDataset, i: number) => [
+      text(from, 2 * i),
+      text(from, 2 * i + 1),
+      from.labels[i],
+    ];
     const all = Array.from({ length: 200 }, (_, i) => JSON.stringify(pair(dataset, i)));
     const places = [split.train, split.eval].map((part) =>
       Array.from({ length: part.count }, (_, i) => all.indexOf(JSON.stringify(pair(part, i)))),
@@ -261,8 +270,8 @@ describe("splitPairs", () => {
       ...all.keys(),
     ]);
     for (const part of places) expect(part).toEqual([...part].sort((a, b) => a - b));
-    expect(splitPairs(dataset, 0.25, 42)).toEqual(split);
-    expect(splitPairs(dataset, 0.25, 43).eval.ids).not.toEqual(split.eval.ids);
+    expect(splitExamples(dataset, 0.25, 42)).toEqual(split);
+    expect(splitExamples(dataset, 0.25, 43).eval.ids).not.toEqual(split.eval.ids);
     // The pairs set apart are not simply the first ones of an epoch.
     expect(places[1]).not.toEqual([...epochOrder(200, 42, 0).slice(0, 50)].sort((a, b) => a - b));
   });
@@ -270,19 +279,19 @@ describe("splitPairs", () => {
   test("neither part is ever empty", async () => {
     const dataset = await load(`${HEADER}1,a,b,1\n2,c,d,0\n`);
     for (const fraction of [1e-9, 0.5, 0.999]) {
-      const { train, eval: evaluation } = splitPairs(dataset, fraction, 1);
+      const { train, eval: evaluation } = splitExamples(dataset, fraction, 1);
       expect([train.count, evaluation.count]).toEqual([1, 1]);
     }
   });
 
   test.each([0, 1, -0.1, 1.5, Number.NaN])("a fraction of %s is refused", async (fraction) => {
     const dataset = await load(`${HEADER}1,a,b,1\n2,c,d,0\n`);
-    expect(() => splitPairs(dataset, fraction, 1)).toThrow(expect.objectContaining({ code: "USAGE" }));
+    expect(() => splitExamples(dataset, fraction, 1)).toThrow(expect.objectContaining({ code: "USAGE" }));
   });
 
   test("one pair cannot be parted", async () => {
     const dataset = await load(`${HEADER}1,a,b,1\n`);
-    expect(() => splitPairs(dataset, 0.5, 1)).toThrow(expect.objectContaining({ code: "DATA_EMPTY" }));
+    expect(() => splitExamples(dataset, 0.5, 1)).toThrow(expect.objectContaining({ code: "DATA_EMPTY" }));
   });
 });
 
@@ -299,7 +308,7 @@ describe("overlap", () => {
   test("the parts of a split share nothing but repeats", async () => {
     const dataset = await load(Papa.unparse([HEADER.trim().split(","), ...manyPairs(300)]));
     expect(countRepeatedPairs(dataset)).toBe(0);
-    const { train, eval: evaluation } = splitPairs(dataset, 0.3, 5);
+    const { train, eval: evaluation } = splitExamples(dataset, 0.3, 5);
     expect(countSharedPairs(train, evaluation)).toBe(0);
     expect(countSharedPairs(dataset, evaluation)).toBe(evaluation.count);
   });

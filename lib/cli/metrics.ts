@@ -1,0 +1,65 @@
+import type { EvalMetrics } from "../train/evaluate.js";
+import { metric, table } from "./terminal.js";
+
+/** The number that a kind of data is judged by, and its name. */
+export function headline(metrics: EvalMetrics): { name: string; value: number | null } {
+  if ("rocAuc" in metrics) return { name: "ROC AUC", value: metrics.rocAuc };
+  if ("spearman" in metrics) return { name: "Spearman", value: metrics.spearman };
+  if ("triplets" in metrics) return { name: "Triplet accuracy", value: metrics.tripletAccuracy };
+  return { name: "Cosine to the teacher", value: metrics.teacherCosine };
+}
+
+/** How much was measured: 1,200 pairs. */
+export function measured(metrics: EvalMetrics): { items: number; noun: string } {
+  if ("triplets" in metrics) return { items: metrics.triplets, noun: "triplets" };
+  if ("texts" in metrics) return { items: metrics.texts, noun: "texts" };
+  return { items: metrics.pairs, noun: "pairs" };
+}
+
+/** The metrics of every evaluation of a run, a row each. */
+export function evaluationTable(evaluations: readonly { epoch: number; metrics: EvalMetrics }[]): string {
+  const columns = evaluations.map(({ metrics }) => summary(metrics));
+  const head = ["After epoch", ...(columns[0] ?? []).map(([name]) => name)];
+  const rows = evaluations.map(({ epoch }, i) => [
+    epoch === 0 ? "none" : String(epoch),
+    ...(columns[i] ?? []).map(([, value]) => metric(value)),
+  ]);
+  return table(head, rows, { right: head.map((_, i) => i).slice(1) });
+}
+
+function summary(metrics: EvalMetrics): [name: string, value: number | null][] {
+  const { name, value } = headline(metrics);
+  if ("rocAuc" in metrics) {
+    return [
+      [name, value],
+      ["Average precision", metrics.averagePrecision],
+      ["Accuracy", metrics.accuracy],
+      ["F1", metrics.f1],
+      ["Loss", metrics.loss],
+    ];
+  }
+  return "pearson" in metrics
+    ? [
+        [name, value],
+        ["Pearson", metrics.pearson],
+      ]
+    : [[name, value]];
+}
+
+/** All metrics of one evaluation. */
+export function metricsTable(metrics: EvalMetrics): string {
+  const at = (threshold: number): string => `at cosine ${threshold.toFixed(4)} and above`;
+  const rows =
+    "rocAuc" in metrics
+      ? [
+          ["ROC AUC", metric(metrics.rocAuc), ""],
+          ["Average precision", metric(metrics.averagePrecision), ""],
+          ["Accuracy", metric(metrics.accuracy), at(metrics.accuracyThreshold)],
+          ["F1", metric(metrics.f1), at(metrics.f1Threshold)],
+          ["Precision", metric(metrics.precision), "there"],
+          ["Recall", metric(metrics.recall), "there"],
+          ["Loss", metric(metrics.loss), ""],
+        ]
+      : summary(metrics).map(([name, value]) => [name, metric(value), ""]);
+  return table(["Metric", "Value", ""], rows, { right: [1] });
+}
