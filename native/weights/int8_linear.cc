@@ -2,7 +2,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
-#include <map>
 #include <optional>
 #include <vector>
 
@@ -19,24 +18,27 @@ struct Outliers {
   std::vector<int64_t> columns;  // of W, by slot
 };
 
-Outliers collect(const Tensor& x, const std::vector<int32_t>& counts, float threshold) {
+Outliers collect(const Tensor& x, const std::vector<int32_t>& counts, float threshold,
+                 const CpuKernels& kernels) {
   Outliers o;
-  const int64_t k = x.size(1);
   o.begin.reserve(counts.size() + 1);
   o.begin.push_back(0);
-  std::map<int64_t, int32_t> slots;
-  const float* data = x.const_data_ptr<float>();
-  for (size_t t = 0; t < counts.size(); t++) {
-    const float* row = data + static_cast<int64_t>(t) * x.stride(0);
-    for (int64_t j = 0, left = counts[t]; left > 0 && j < k; j++) {
-      if (!(std::abs(row[j]) >= threshold)) continue;
-      left--;
-      const auto [at, fresh] = slots.emplace(j, static_cast<int32_t>(o.columns.size()));
-      if (fresh) o.columns.push_back(j);
-      o.slot.push_back(at->second);
-      o.value.push_back(static_cast<float>(static_cast<at::Half>(row[j])));
+  for (const int32_t count : counts) o.begin.push_back(o.begin.back() + count);
+  if (o.begin.back() == 0) return o;
+  const int64_t k = x.size(1);
+  o.slot.resize(static_cast<size_t>(o.begin.back()));
+  o.value.resize(o.slot.size());
+  kernels.find_outliers(x.const_data_ptr<float>(), x.stride(0), x.size(0), k, threshold, o.begin.data(),
+                        o.slot.data(), o.value.data());
+  std::vector<int32_t> slot_of(static_cast<size_t>(k), -1);
+  for (size_t i = 0; i < o.slot.size(); i++) {
+    int32_t& slot = slot_of[static_cast<size_t>(o.slot[i])];
+    if (slot < 0) {
+      slot = static_cast<int32_t>(o.columns.size());
+      o.columns.push_back(o.slot[i]);
     }
-    o.begin.push_back(static_cast<int32_t>(o.slot.size()));
+    o.slot[i] = slot;
+    o.value[i] = static_cast<float>(static_cast<at::Half>(o.value[i]));
   }
   return o;
 }
@@ -121,7 +123,7 @@ class Int8Linear final : public StoredLinear {
 
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
     const std::vector<int32_t> counts = weight_.product(x, threshold_, tail, out);
-    const Outliers outliers = collect(x, counts, threshold_);
+    const Outliers outliers = collect(x, counts, threshold_, kernels_);
     if (outliers.columns.empty()) return;
     const Tensor columns = weight_.half_columns(outliers.columns);
     kernels_.add_outliers(outliers.begin.data(), outliers.slot.data(), outliers.value.data(),

@@ -23,6 +23,16 @@ inline void store_bytes(int8_t* to, IntVec v) {
 #endif
 }
 
+inline bool any(IntVec mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+  int32_t bits = 0;
+  for (int i = 0; i < kLanes; i++) bits |= mask[i];
+  return bits != 0;
+#endif
+}
+
 inline Vec magnitude(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 
 /// What the rounding of one row leaves beside its codes.
@@ -83,6 +93,25 @@ void quantize_rows_int8(const float* x, int64_t ldx, int64_t rows, int64_t k, fl
     scale[t] = facts.scale;
     sum[t] = facts.sum;
     outliers[t] = facts.outliers;
+  }
+}
+
+void find_outliers(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold,
+                   const int32_t* begin, int32_t* column, float* value) {
+#pragma omp parallel for schedule(static)
+  for (int64_t t = 0; t < rows; t++) {
+    const float* row = x + t * ldx;
+    int32_t at = begin[t];
+    const int32_t end = begin[t + 1];
+    for (int64_t j = 0; at < end && j < k; j += kLanes) {
+      const int64_t n = k - j < kLanes ? k - j : kLanes;
+      if (n == kLanes && !any(magnitude(load(row + j)) >= threshold)) continue;
+      for (int64_t i = j; i < j + n; i++) {
+        if (!(__builtin_fabsf(row[i]) >= threshold)) continue;
+        column[at] = (int32_t)i;
+        value[at++] = row[i];
+      }
+    }
   }
 }
 

@@ -88,6 +88,8 @@ void store_int8(const int8_t* codes, int64_t n, int64_t k, uint8_t* stored);
 void quantize_rows_int8(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,
                         float* scale, int32_t* sum, int32_t* outliers);
 void product_int8(const Int8Rows& a, const StoredWeight& w, const Tail& tail, float* c, int64_t ldc);
+void find_outliers(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold,
+                   const int32_t* begin, int32_t* column, float* value);
 void add_outliers(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
                   int64_t rows, int64_t n, float* out, int64_t ldo);
 

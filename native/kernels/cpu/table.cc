@@ -39,6 +39,7 @@ const CpuKernels kKernels = {
     store_int8,
     quantize_rows_int8,
     product_int8,
+    find_outliers,
     add_outliers,
 };
 

@@ -96,6 +96,9 @@ struct CpuKernels {
                              float* scale, int32_t* sum, int32_t* outliers);
   /// C [rows, n] = A W' + tail for a W of 8 bits, summed in whole numbers.
   void (*product_int8)(const Int8Rows& a, const StoredWeight& w, const Tail& tail, float* c, int64_t ldc);
+  /// Entries of each row of x [rows, k] that reach the threshold, begin[t] to begin[t + 1], as were counted.
+  void (*find_outliers)(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold,
+                        const int32_t* begin, int32_t* column, float* value);
   /// out[t] += value[i] * columns[column[i]] for i in [begin[t], begin[t + 1]); columns is [.., n].
   void (*add_outliers)(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
                        int64_t rows, int64_t n, float* out, int64_t ldo);
