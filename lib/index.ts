@@ -30,6 +30,7 @@ export type {
   ResumedEvent,
   SavedEvent,
   SavedFile,
+  SkippedEvent,
   StartedEvent,
   StepEvent,
   TrainEvent,

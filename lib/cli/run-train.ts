@@ -1,7 +1,7 @@
 import { PeftTrainError } from "../errors.js";
 import type { TrainResult } from "../train/events.js";
 import type { OptionName } from "../train/option-table.js";
-import { TRAIN_OPTIONS } from "../train/option-table.js";
+import { PRECISION_FLAGS, TRAIN_OPTIONS } from "../train/option-table.js";
 import { flagLabel, type ResolvedTrainOptions, resolveOptions } from "../train/options.js";
 import { train } from "../train/train.js";
 import { readConfigFile } from "./config-file.js";
@@ -40,7 +40,15 @@ function resolveFlags(args: FlagValues): ResolvedTrainOptions {
 /** What was typed for the training options. */
 export function trainFlags(args: FlagValues): Partial<Record<OptionName, unknown>> {
   const names = Object.keys(TRAIN_OPTIONS) as OptionName[];
-  return Object.fromEntries(names.map((name) => [name, flagValue(args, name)]));
+  const flags = Object.fromEntries(names.map((name) => [name, flagValue(args, name)]));
+  const precision = PRECISION_FLAGS.filter((name) => args[name] === true);
+  const [asked, other = flags.mixed_precision] = precision;
+  if (asked === undefined) return flags;
+  if (other !== undefined && other !== asked) {
+    const found = precision.length > 1 ? `--${other}` : `--mixed_precision=${other}`;
+    throw new PeftTrainError("USAGE", `--${asked} and ${found} contradict each other; give one of them`);
+  }
+  return { ...flags, mixed_precision: asked };
 }
 
 export function reportFor(args: FlagValues, forPeople: () => Report): Report {

@@ -76,6 +76,11 @@ export class TrainReport implements Report {
       case "log":
         this.steps?.log(event);
         break;
+      case "skipped":
+        this.note(
+          `step ${count(event.step)} skipped: the gradient of ${event.tensor} overflowed float16; the loss scale is ${count(event.lossScale)} now`,
+        );
+        break;
       case "saved":
         this.clear();
         this.print(`Saved ${shortPath(event.path)} (step ${count(event.step)})`);

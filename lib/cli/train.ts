@@ -1,5 +1,11 @@
 import type { Argv, CommandModule } from "yargs";
-import { OPTION_GROUPS, type OptionName, TRAIN_OPTIONS, UNAVAILABLE_OPTIONS } from "../train/option-table.js";
+import {
+  OPTION_GROUPS,
+  type OptionName,
+  PRECISION_FLAGS,
+  TRAIN_OPTIONS,
+  UNAVAILABLE_OPTIONS,
+} from "../train/option-table.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const trainCommand: CommandModule<object, FlagValues> = {
@@ -30,6 +36,7 @@ export function withTrainFlags<T>(yargs: Argv<T>): Argv<T> {
       names.filter((name) => TRAIN_OPTIONS[name].group === group),
     );
   }
+  for (const name of PRECISION_FLAGS) yargs.option(name, { type: "boolean", hidden: true });
   for (const [name, { type }] of Object.entries(UNAVAILABLE_OPTIONS)) {
     yargs.option(name, { ...(type === "boolean" ? { type } : {}), hidden: true });
   }

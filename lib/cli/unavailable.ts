@@ -13,8 +13,7 @@ export function refuseUnavailable(args: FlagValues, typed: readonly string[]): v
     .filter(([name, { off }]) => args[name] !== undefined && !off.includes(String(args[name])))
     .map(([name]) => name);
   const precision = args.mixed_precision;
-  if (typeof precision === "string" && ["fp16", "bf16", "fp8"].includes(precision))
-    refused.unshift("mixed_precision");
+  if (precision === "fp8") refused.unshift("mixed_precision");
   if (refused.length === 0) return;
   const names = refused.map((name) => (name === "mixed_precision" ? `--${name}=${precision}` : `--${name}`));
   const rest = withoutFlags(withoutToken(typed), new Set(refused)).map(shellQuote).join(" ");

@@ -13,6 +13,8 @@ export interface StorageRequest {
   outlierThreshold: number | undefined;
   /** 8 bits: train with an input gradient in 8 bits too. */
   int8Gradient: true | undefined;
+  /** Mixed precision: what both operands of a product are rounded to. */
+  products: "float16" | "bfloat16" | undefined;
   /** How each is called where it was said: `--quant_block_size`. */
   labels: Readonly<Record<Exclude<keyof WeightStorage, "int8Gradient">, string>>;
 }
@@ -29,7 +31,8 @@ export function chooseStorage(request: StorageRequest, model: ModelFolder): Weig
   if (request.outlierThreshold !== undefined && format !== "int8") {
     throw thresholdInVain(request, model.name);
   }
-  return format === undefined || format === "float32" ? undefined : wholeStorage(request, format);
+  const plain = format === undefined || format === "float32";
+  return plain && request.products === undefined ? undefined : wholeStorage(request, format ?? "float32");
 }
 
 /** A storage of `format` with the defaults for what was not said. */
@@ -41,6 +44,7 @@ export function wholeStorage(request: StorageRequest, format: WeightFormat | "4b
     outlierFraction: request.outlierFraction ?? 0,
     outlierThreshold: request.outlierThreshold ?? OUTLIER_THRESHOLD,
     ...(request.int8Gradient && { int8Gradient: true }),
+    ...(request.products && { products: request.products }),
   };
 }
 
@@ -50,6 +54,13 @@ function keepStorage(request: StorageRequest, model: ModelFolder, held: WeightSt
   const { name, shape } = model;
   const same = format === "4bit" ? held.format !== "int8" : format === undefined || format === held.format;
   if (!same) throw disagrees(name, held, labels.format);
+  if (request.products !== undefined) {
+    throw new PeftTrainError(
+      "NOT_YET_AVAILABLE",
+      `${labels.products}: the weights of ${name} are quantised, as ${describeStorage(held)}, and multiplied in float32`,
+      { hint: "Leave it out, or give the folder of the model before quantisation." },
+    );
+  }
   if (request.outlierThreshold !== undefined && held.format !== "int8") throw thresholdInVain(request, name);
   for (const field of FIELDS) {
     const asked = request[field];
@@ -101,5 +112,6 @@ export function describeStorage(storage: WeightStorage | undefined): string {
     parts.push(outlierThreshold > 0 ? `outliers from ${outlierThreshold} apart` : "no outliers apart");
     if (storage.int8Gradient) parts.push("gradient in int8");
   }
+  if (storage.products) parts.push(`multiplied in ${storage.products}`);
   return parts.join(", ");
 }

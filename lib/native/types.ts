@@ -38,6 +38,8 @@ export interface WeightStorage {
   outlierThreshold: number;
   /** int8: the input gradient is multiplied in int8 too, for which the weights are held a second time. Default: false. */
   int8Gradient?: boolean;
+  /** What both operands of the frozen products are rounded to; sums are float32. For weights without codes. Default: neither. */
+  products?: "float16" | "bfloat16";
 }
 
 export interface OpenOptions {
@@ -138,6 +140,11 @@ export interface StepOptions extends PassOptions {
   epsilon: number;
   /** Clip the global gradient norm to this; 0 leaves gradients alone. */
   maxGradNorm: number;
+  /**
+   * What the loss is multiplied with for backward, so that small gradients stay within float16's range; the LoRA gradients are
+   * divided by it again. With it a gradient that is not finite leaves everything as it was and is told by `notFinite`.
+   */
+  lossScale?: number;
 }
 
 export interface StepResult {
@@ -145,6 +152,8 @@ export interface StepResult {
   loss: number;
   /** Global L2 norm of the LoRA gradients before clipping. */
   gradNorm: number;
+  /** With `lossScale`: the first tensor whose gradient was not finite. Nothing was changed then. */
+  notFinite?: string;
 }
 
 export interface GradientResult {
@@ -219,6 +228,8 @@ export interface EngineInfo {
   cudaDevices: number;
   /** Vector instructions the CPU kernels use here: `avx512`, `avx2` or `generic`. */
   cpuKernels: string;
+  /** Whether the processor multiplies bfloat16 itself. */
+  fastBfloat16: boolean;
 }
 
 export interface QuantizeOptions {

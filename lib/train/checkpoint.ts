@@ -9,6 +9,7 @@ import { readJsonObject } from "../model/json-file.js";
 import type { SavedEvent, TrainResult } from "./events.js";
 import type { FoundCheckpoint } from "./find-checkpoint.js";
 import { camelCaseKeys, jsonLine, snakeCaseKeys } from "./json-line.js";
+import type { LossScaleState } from "./loss-scale.js";
 import type { Manifest, Position } from "./manifest.js";
 
 const OPTIMIZER_FILE = "optimizer.safetensors";
@@ -22,6 +23,8 @@ export interface LoopState extends Position {
   /** Of the loss that is logged next. */
   sinceLog: { steps: number; loss: number };
   evaluations: TrainResult["evaluations"];
+  /** With --mixed_precision=fp16. */
+  lossScale?: LossScaleState;
 }
 
 /** What decides the result of a run: it must be the same where the run goes on. */

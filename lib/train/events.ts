@@ -16,6 +16,7 @@ export type TrainEvent =
   | { event: "evaluating"; done: number; total: number }
   | EvaluatedEvent
   | StepEvent
+  | SkippedEvent
   | LogEvent
   | SavedEvent
   /** `--push_to_hub`: where the adapter is on the Hub. */
@@ -88,6 +89,18 @@ export interface StepEvent {
   pairsPerSecond: number;
   /** Until the last step, by that mean; evaluation and saving left out. */
   secondsLeft: number;
+}
+
+/** A step whose gradients overflowed float16: nothing was trained, and the loss scale was halved. */
+export interface SkippedEvent {
+  event: "skipped";
+  step: number;
+  /** The first whose gradient was not finite. */
+  tensor: string;
+  /** From here on. */
+  lossScale: number;
+  /** Steps skipped in this run so far. */
+  skipped: number;
 }
 
 /** Every `logging_steps` steps. */

@@ -6,6 +6,7 @@ import { adapterContent } from "./adapter-content.js";
 import type { Checkpoint, CheckpointContent, Machine, RunIdentity } from "./checkpoint.js";
 import { type EvalMetrics, evaluateExamples } from "./evaluate.js";
 import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
+import { LossScale } from "./loss-scale.js";
 import { trainingMicroBatch } from "./micro-batch.js";
 import type { OutputFolder } from "./output.js";
 import type { Plan, TrainData } from "./preparation.js";
@@ -44,6 +45,8 @@ export class TrainLoop {
   private stepSeconds = 0;
   private microBatchTokens = 0;
   private sinceLog = { steps: 0, loss: 0 };
+  /** With --mixed_precision=fp16. */
+  private readonly lossScale: LossScale | undefined;
   private savedStep: number | null = null;
   private checkpoint: { path: string; step: number } | undefined;
   private readonly evaluations: TrainResult["evaluations"] = [];
@@ -57,6 +60,7 @@ export class TrainLoop {
     this.epochs = length.epochs;
     this.schedule = scheduleOf(options, this.totalSteps);
     this.identity = identityOf(options, parts.data);
+    this.lossScale = options.mixedPrecision === "fp16" ? new LossScale() : undefined;
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {
@@ -105,7 +109,7 @@ export class TrainLoop {
     await native.loadAdapter(checkpoint.weightsPath, plan.spec);
     await native.loadOptimizer(checkpoint.optimizerPath);
     this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec, this.stepTokens());
-    const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations } = checkpoint.state;
+    const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations, lossScale } = checkpoint.state;
     this.step = step;
     // An epoch that --max_train_steps had cut short is taken up again when the run is made longer.
     const ended = step === this.totalSteps ? epochsEnded : Math.floor(step / this.stepsPerEpoch);
@@ -114,6 +118,7 @@ export class TrainLoop {
     this.pairs = pairs;
     this.stepSeconds = stepSeconds;
     this.sinceLog = { ...sinceLog };
+    if (lossScale !== undefined) this.lossScale?.restore(lossScale);
     this.evaluations.push(...evaluations);
     this.checkpoint = { path: checkpoint.folder, step };
     this.savedStep = await output.savedStep();
@@ -184,7 +189,9 @@ export class TrainLoop {
         maxGradNorm: options.maxGradNorm,
         microBatchTokens: this.microBatchTokens,
         loss: plan.loss.spec,
+        ...(this.lossScale && { lossScale: this.lossScale.scale }),
       });
+      this.lossScale?.update(result.notFinite);
     } catch (error) {
       throw this.atStep(error);
     }
@@ -198,6 +205,7 @@ export class TrainLoop {
     this.stepSeconds += (performance.now() - startedAt) / 1000;
     this.step++;
     this.pairs += indices.length;
+    await this.tellSkipped(result);
     const stepsLeft = this.totalSteps - this.step;
     return {
       event: "step",
@@ -210,6 +218,12 @@ export class TrainLoop {
       pairsPerSecond: this.pairsPerSecond(),
       secondsLeft: (stepsLeft * this.stepSeconds) / this.step,
     };
+  }
+
+  private async tellSkipped({ notFinite }: StepResult): Promise<void> {
+    if (notFinite === undefined || this.lossScale === undefined) return;
+    const { scale: lossScale, skipped } = this.lossScale.state;
+    await this.tellAndLog({ event: "skipped", step: this.step, tensor: notFinite, lossScale, skipped });
   }
 
   /** Measures the evaluation set, if there is one; false when it was stopped in between. */
@@ -253,7 +267,10 @@ export class TrainLoop {
   private checkpointContent(): CheckpointContent {
     const { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations } = this;
     return {
-      state: { step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations },
+      state: {
+        ...{ step, epochsEnded, pairs, stepSeconds, sinceLog, evaluations },
+        ...(this.lossScale && { lossScale: this.lossScale.state }),
+      },
       identity: this.identity,
       machine: this.machine(),
       saveOptimizer: (file) => this.parts.native.saveOptimizer(file),

@@ -240,11 +240,11 @@ function requireOptions(resolved: Record<string, unknown>, label: Label): void {
 }
 
 function checkTogether(options: ResolvedTrainOptions, label: Label): void {
-  if (options.mixedPrecision !== "no") {
+  if (options.mixedPrecision === "fp8") {
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",
-      `${label("mixed_precision")}=${options.mixedPrecision} is not available in this version`,
-      { hint: `Leave it out, or give ${label("mixed_precision")}=no: training runs in float32.` },
+      `${label("mixed_precision")}=fp8 is not available in this version`,
+      { hint: `Give bf16 or fp16, or ${label("compute")}=int8 on a CPU.` },
     );
   }
   if (!options.usePeft) {

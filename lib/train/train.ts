@@ -2,7 +2,7 @@ import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import { hubSettings } from "../hub/settings.js";
 import { loadEngine } from "../native/load.js";
-import type { NativeEngine } from "../native/types.js";
+import type { EngineInfo, NativeEngine } from "../native/types.js";
 import { openCheckpoint } from "./checkpoint.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
@@ -97,6 +97,8 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       const message = "this processor has no AVX-512 VNNI: --compute=int8 saves memory here, but no time";
       tell({ event: "warning", message });
     }
+    const slow = slowPrecision(options, engine.info());
+    if (slow !== undefined) tell({ event: "warning", message: slow });
     const native = await engine.open({
       weightsPath: plan.model.weightsPath,
       shape: plan.shape,
@@ -149,6 +151,21 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     if (!this.stopping) return;
     throw new PeftTrainError("ABORTED", "stopped before training began; nothing was written");
   }
+}
+
+/** What to say of a precision that takes longer than float32 here. */
+function slowPrecision(
+  { mixedPrecision, device }: ResolvedTrainOptions,
+  engine: EngineInfo,
+): string | undefined {
+  if (device !== "cpu" || mixedPrecision === "no" || (mixedPrecision === "bf16" && engine.fastBfloat16))
+    return;
+  const faster = engine.fastBfloat16 ? "--mixed_precision=bf16 and --compute=int8" : "--compute=int8";
+  const faster8 = engine.cpuKernels === "avx512" || engine.fastBfloat16;
+  return (
+    `this processor has no products of its own in ${mixedPrecision}: it is slower than float32 here` +
+    (faster8 ? `; faster are ${faster}` : "")
+  );
 }
 
 async function resumeSource(options: ResolvedTrainOptions): Promise<ResumeSource> {

@@ -16,7 +16,11 @@ export const WEIGHT_OPTIONS = [
 ] as const satisfies readonly OptionName[];
 
 /** Those of training: how its frozen matrices are multiplied as well. */
-export const TRAIN_WEIGHT_OPTIONS = [...WEIGHT_OPTIONS, "compute"] as const satisfies readonly OptionName[];
+export const TRAIN_WEIGHT_OPTIONS = [
+  ...WEIGHT_OPTIONS,
+  "compute",
+  "mixed_precision",
+] as const satisfies readonly OptionName[];
 
 export type WeightOption = (typeof TRAIN_WEIGHT_OPTIONS)[number];
 /** Values by flag, each of its option's type; null or undefined where it was not given. */
@@ -42,6 +46,16 @@ export function storageRequest(
   const [four, eight] = [given("load_in_4bit"), given("load_in_8bit")];
   if (four && eight) throw contradiction(`${label("load_in_4bit")} and ${label("load_in_8bit")}`);
   const computed = values.compute === "int8";
+  const products = mixedProducts(values.mixed_precision);
+  if (products !== undefined && (computed || four || eight)) {
+    const other = computed ? `${label("compute")}=int8` : label(four ? "load_in_4bit" : "load_in_8bit");
+    throw new PeftTrainError(
+      "NOT_YET_AVAILABLE",
+      `${label("mixed_precision")}=${values.mixed_precision} does not go with ${other}: quantised weights are multiplied ` +
+        "in float32 or in whole numbers",
+      { hint: "Leave one of them out." },
+    );
+  }
   if (computed && (four || given("torch_dtype"))) {
     const other = label(four ? "load_in_4bit" : "torch_dtype");
     throw new PeftTrainError(
@@ -80,14 +94,21 @@ export function storageRequest(
     outlierFraction: number(values.outlier_fraction),
     outlierThreshold: number(values.outlier_threshold),
     int8Gradient: computed || undefined,
+    products,
     labels: {
       format: label(from),
       blockSize: label("quant_block_size"),
       doubleQuant: label("bnb_4bit_use_double_quant"),
       outlierFraction: label("outlier_fraction"),
       outlierThreshold: label("outlier_threshold"),
+      products: label("mixed_precision"),
     },
   };
+}
+
+function mixedProducts(value: unknown): StorageRequest["products"] {
+  if (value === "fp16") return "float16";
+  return value === "bf16" ? "bfloat16" : undefined;
 }
 
 function contradiction(both: string): PeftTrainError {

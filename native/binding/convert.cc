@@ -108,6 +108,8 @@ WeightStorage to_weight_storage(const Napi::Value& value) {
     s.outlier_fraction = finite(o, "outlierFraction", 0);
     s.outlier_threshold = finite(o, "outlierThreshold", 0);
     if (!o.Get("int8Gradient").IsUndefined()) s.int8_gradient = to_bool(o, "int8Gradient");
+    if (!o.Get("products").IsUndefined())
+      s.products = parse_weight_format(to_string(o.Get("products"), "products"));
     check_storage(s);
   } catch (const EngineError& e) {
     throw make_error(o.Env(), e.code(), e.what(), e.hint());
@@ -207,6 +209,7 @@ StepOptions to_step_options(const Napi::Value& value) {
   options.adam.beta2 = rate(o, "beta2");
   options.adam.epsilon = finite(o, "epsilon", 0);
   options.max_grad_norm = finite(o, "maxGradNorm", 0);
+  if (!o.Get("lossScale").IsUndefined()) options.loss_scale = finite(o, "lossScale", 0);
   return options;
 }
 

@@ -159,6 +159,7 @@ Napi::Value EncoderHandle::step(const Napi::CallbackInfo& info) {
       Napi::Object o = Napi::Object::New(env);
       o.Set("loss", result.loss);
       o.Set("gradNorm", result.grad_norm);
+      if (!result.not_finite.empty()) o.Set("notFinite", result.not_finite);
       return o;
     };
   });

@@ -135,7 +135,7 @@ Adapter& Session::adapter(const char* caller) const {
   return *adapter_;
 }
 
-double Session::accumulate(const ExampleBatch& batch, const PassOptions& options) {
+double Session::accumulate(const ExampleBatch& batch, const PassOptions& options, double scale) {
   const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
   const auto labels = static_cast<int64_t>(batch.labels.size());
   check_batch(batch.tokens, encoder_.shape());
@@ -153,12 +153,12 @@ double Session::accumulate(const ExampleBatch& batch, const PassOptions& options
                    {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
                     static_cast<float>(lora.dropout()), options.seed, options.step});
   const auto runs = split_batch(batch.tokens, each, options.micro_batch_tokens);
-  return objective.separable() ? accumulate_apart(batch, runs, objective)
-                               : accumulate_together(batch, runs, objective);
+  return objective.separable() ? accumulate_apart(batch, runs, objective, scale)
+                               : accumulate_together(batch, runs, objective, scale);
 }
 
-double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs,
-                                 const Objective& objective) {
+double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
+                                 double scale) {
   const int64_t each = batch.texts_per_example, examples = batch.tokens.texts() / each;
   const int64_t labels_each = static_cast<int64_t>(batch.labels.size()) / examples;
   double value = 0;
@@ -167,14 +167,14 @@ double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs
     const auto labels =
         at::ArrayRef<float>(batch.labels).slice(first / each * labels_each, texts / each * labels_each);
     const LossValue loss = objective(encoder_.forward(micro, true), each, labels, examples);
-    encoder_.backward(micro, loss.gradient);
+    encoder_.backward(micro, loss.gradient.mul(scale));
     value += loss.value;
   }
   return value;
 }
 
 double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& runs,
-                                    const Objective& objective) {
+                                    const Objective& objective, double scale) {
   const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
   const auto micro_batch = [&](const TextRun& run) {
     return make_micro_batch(batch.tokens, run.first, run.second, encoder_.device());
@@ -191,7 +191,7 @@ double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& r
   for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
     const MicroBatch micro = micro_batch(*run);
     if (run != runs.rbegin()) encoder_.forward(micro, true);
-    encoder_.backward(micro, loss.gradient.narrow(0, run->first, run->second));
+    encoder_.backward(micro, loss.gradient.narrow(0, run->first, run->second).mul(scale));
   }
   return loss.value;
 }
@@ -199,9 +199,15 @@ double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& r
 StepResult Session::step(const ExampleBatch& batch, const StepOptions& options) {
   const c10::InferenceMode no_grad;
   StepResult result;
-  result.loss = accumulate(batch, options.pass);
+  const bool scaled = options.loss_scale > 0;
+  result.loss = accumulate(batch, options.pass, scaled ? options.loss_scale : 1);
   Tensor gradient = adapter_->gradient();
+  if (scaled) gradient.div_(options.loss_scale);
   result.grad_norm = norm_of(gradient);
+  if (scaled && !std::isfinite(result.grad_norm)) {
+    result.not_finite = first_not_finite(*adapter_);
+    return result;
+  }
   if (!std::isfinite(result.grad_norm)) {
     throw EngineError("NOT_FINITE", "The gradient of " + first_not_finite(*adapter_) + " is not finite",
                       "Lower --learning_rate, or set --max_grad_norm 1.");
@@ -218,7 +224,7 @@ StepResult Session::step(const ExampleBatch& batch, const StepOptions& options) 
 double Session::gradients(const ExampleBatch& batch, const PassOptions& options,
                           std::map<std::string, std::vector<float>>& out) {
   const c10::InferenceMode no_grad;
-  const double loss = accumulate(batch, options);
+  const double loss = accumulate(batch, options, 1);
   out = to_vectors(adapter_->named_gradients());
   return loss;
 }

@@ -41,11 +41,16 @@ struct StepOptions {
   PassOptions pass;
   AdamOptions adam;
   double max_grad_norm = 0;
+  /// What the loss is multiplied with for backward, and the gradients divided by: keeps small ones within
+  /// fp16's range. 0: neither, and a gradient that is not finite is an error.
+  double loss_scale = 0;
 };
 
 struct StepResult {
   double loss = 0;
   double grad_norm = 0;
+  /// With a loss scale: the first tensor whose gradient was not finite, so that nothing was changed.
+  std::string not_finite;
 };
 
 struct SessionInfo {
@@ -97,13 +102,15 @@ class Session {
   void install(std::unique_ptr<Adapter> adapter);
   Adapter& adapter(const char* caller) const;
   /// The loss of the batch; leaves its gradient in the adapter.
-  double accumulate(const ExampleBatch& batch, const PassOptions& options);
+  double accumulate(const ExampleBatch& batch, const PassOptions& options, double scale);
   /// Run by run: the loss is a mean over examples that know nothing of each other.
-  double accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective);
+  double accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
+                          double scale);
   /// All runs forward, the loss of all their vectors, then each run forward again and backward, with the same
   /// dropout masks: exact, in the memory of one run. Gao et al., "Scaling Deep Contrastive Learning Batch
   /// Size under Memory Limited Setup" (GradCache), 2021.
-  double accumulate_together(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective);
+  double accumulate_together(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
+                             double scale);
 
   int threads_;
   Encoder encoder_;

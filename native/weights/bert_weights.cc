@@ -36,6 +36,7 @@ class BertReader {
                         "Leave the option out, or start from the model before it was quantised.");
     }
     storage_.format = *stored_;
+    check_storage(storage_);
   }
 
   BertWeights read() {
@@ -102,6 +103,9 @@ class BertReader {
                               storage_.int8_gradient ? Int8Gradient::kRounded : Int8Gradient::kExact);
     }
     const Tensor whole = at::cat(plains).to(device_);
+    if (storage_.products != WeightFormat::kFloat32) {
+      return make_rounded_linear(whole.to(at::kFloat), word_type(storage_.products));
+    }
     return storage_.format == WeightFormat::kFloat32 ? make_dense_linear(whole) : make_half_linear(whole);
   }
 

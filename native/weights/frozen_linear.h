@@ -41,6 +41,10 @@ std::unique_ptr<FrozenLinear> make_dense_linear(const Tensor& weight);
 std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight,
                                                const CpuKernels& kernels = cpu_kernels());
 
+/// W rounded to fp16 or bfloat16, and what it is multiplied with too; sums are fp32.
+std::unique_ptr<FrozenLinear> make_rounded_linear(const Tensor& weight, at::ScalarType type,
+                                                  const CpuKernels& kernels = cpu_kernels());
+
 /// W in 4-bit codes, as one or more parts [out_i, in] of the same storage, one below the other; multiplied in
 /// fp32.
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
@@ -61,6 +65,7 @@ std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, doub
 /// The same weights in plain ATen calls, for devices other than the CPU and as the reference of the tests.
 namespace reference {
 std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight);
+std::unique_ptr<FrozenLinear> make_rounded_linear(const Tensor& weight, at::ScalarType type);
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
                                                    at::Device device);
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,

@@ -33,6 +33,12 @@ void check_storage(const WeightStorage& storage) {
     throw EngineError("USAGE", "Outlier threshold " + std::to_string(storage.outlier_threshold) +
                                    " is out of range; expected 0 or more");
   }
+  const auto has_codes = [](WeightFormat f) { return is_four_bit(f) || f == WeightFormat::kInt8; };
+  if (has_codes(storage.products) ||
+      (storage.products != WeightFormat::kFloat32 && has_codes(storage.format))) {
+    throw EngineError("USAGE", std::string("Products in ") + weight_format_name(storage.products) +
+                                   " do not go with weights in " + weight_format_name(storage.format));
+  }
 }
 
 }  // namespace peft

@@ -23,13 +23,16 @@ struct WeightStorage {
   double outlier_threshold = 6;
   /// The input gradient is multiplied in 8 bits too; int8 only.
   bool int8_gradient = false;
+  /// What both operands of a product are rounded to, float16 or bfloat16, or float32 for neither; for weights
+  /// without codes only.
+  WeightFormat products = WeightFormat::kFloat32;
 };
 
 /// Names as in lib/native/types.ts. Throws USAGE for a name that is none.
 WeightFormat parse_weight_format(const std::string& name);
 const char* weight_format_name(WeightFormat format);
 
-/// Throws USAGE for a block size or a fraction that is out of range.
+/// Throws USAGE for what is out of range or does not go together.
 void check_storage(const WeightStorage& storage);
 
 }  // namespace peft

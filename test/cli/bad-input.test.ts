@@ -328,11 +328,17 @@ describe("a command line that says what cannot be is refused in one line", () =>
 
 describe("the article's command line", () => {
   const article =
-    "--mixed_precision=fp16 --dataset_name=train.csv --max_length=70 --model_name_or_path=intfloat/e5-small-v2 --per_device_train_batch_size=64 --per_device_eval_batch_size=128 --learning_rate=5e-4 --weight_decay=0.0 --num_train_epochs 3 --gradient_accumulation_steps=1 --output_dir=out --seed=42 --with_tracking --report_to=wandb --use_peft --checkpointing_steps epoch";
+    "--mixed_precision=fp8 --dataset_name=train.csv --max_length=70 --model_name_or_path=intfloat/e5-small-v2 --per_device_train_batch_size=64 --per_device_eval_batch_size=128 --learning_rate=5e-4 --weight_decay=0.0 --num_train_epochs 3 --gradient_accumulation_steps=1 --output_dir=out --seed=42 --with_tracking --report_to=wandb --use_peft --checkpointing_steps epoch";
+
+  it("as it stands runs as far as the model", async () => {
+    const given = article.replace("fp8", "fp16").replace("intfloat/e5-small-v2", "model");
+    const outcome = await runHere(given.replace("max_length=70", "max_length=60").split(" "));
+    expectRefusal(outcome, 1, /PEFT_TRAIN_LIBTORCH=\/nonexistent\/libtorch/);
+  });
 
   it("is told exactly what to leave out, and what is left then runs as far as the model", async () => {
     const outcome = await runHere(article.split(" "));
-    expectRefusal(outcome, 2, /--mixed_precision=fp16 is not available in this version$/);
+    expectRefusal(outcome, 2, /--mixed_precision=fp8 is not available in this version$/);
     const rest = /Leave it out: npx peft-train (.*)$/m.exec(outcome.stderr)?.[1] ?? "";
     expect(rest.split(" ")).toEqual(article.split(" ").filter((arg) => !/mixed_precision/.test(arg)));
     const given = rest.replace("intfloat/e5-small-v2", "model").replace("max_length=70", "max_length=60");
@@ -343,19 +349,17 @@ describe("the article's command line", () => {
   it("in kebab case, and with values as words of their own, is the same", async () => {
     const kebab = article.replaceAll(/--[\w]+/g, (flag) => flag.replaceAll("_", "-")).replaceAll("=", " ");
     const outcome = await runHere(kebab.split(" "));
-    expectRefusal(outcome, 2, /--mixed_precision=fp16 is not available/);
-    expect(outcome.stderr).not.toMatch(/npx peft-train.*fp16/);
+    expectRefusal(outcome, 2, /--mixed_precision=fp8 is not available/);
+    expect(outcome.stderr).not.toMatch(/npx peft-train.*fp8/);
     expect(outcome.stderr).toMatch(/npx peft-train.*--with_tracking/);
   });
 
   for (const flag of [
-    "--fp16",
-    "--bf16",
     "--bnb_4bit_compute_dtype=float16",
     "--use_dora",
     "--no-use_peft",
     "--use_peft=false",
-    "--mixed_precision=bf16",
+    "--mixed_precision=fp8",
   ]) {
     it(`is not there yet: ${flag}`, async () => {
       const name = flag.replace(/=.*/, "").replace("--no-", "--");

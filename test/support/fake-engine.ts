@@ -33,7 +33,13 @@ export class FakeEngine implements NativeEngine {
   onSave: (path: string) => void = () => undefined;
 
   info() {
-    return { engineVersion: "fake", torchVersion: "0.0.0", cudaDevices: 0, cpuKernels: "generic" };
+    return {
+      engineVersion: "fake",
+      torchVersion: "0.0.0",
+      cudaDevices: 0,
+      cpuKernels: "generic",
+      fastBfloat16: false,
+    };
   }
 
   async open(options: OpenOptions): Promise<NativeEncoder> {

@@ -41,6 +41,12 @@ const CpuKernels kKernels = {
     product_int8,
     find_outliers,
     add_outliers,
+    has_fast_bfloat16,
+    bfloat16_row,
+    pack_bfloat16,
+    unpack_bfloat16,
+    round_rows_bfloat16,
+    product_bfloat16,
 };
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

@@ -102,6 +102,21 @@ struct CpuKernels {
   /// out[t] += value[i] * columns[column[i]] for i in [begin[t], begin[t + 1]); columns is [.., n].
   void (*add_outliers)(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
                        int64_t rows, int64_t n, float* out, int64_t ldo);
+
+  /// Whether the processor multiplies bfloat16 itself; the product is slower than fp32's where it does not.
+  bool (*has_fast_bfloat16)();
+  /// Numbers that a row of k takes up in bfloat16.
+  int64_t (*bfloat16_row)(int64_t k);
+  /// W [n, k], element (i, j) at w[i * row_stride + j * column_stride], rounded into `packed`, which has
+  /// stored_rows(n) rows of bfloat16_row(k); and back, with rows of k.
+  void (*pack_bfloat16)(const float* w, int64_t row_stride, int64_t column_stride, int64_t n, int64_t k,
+                        uint16_t* packed);
+  void (*unpack_bfloat16)(const uint16_t* packed, int64_t n, int64_t k, float* w);
+  /// out [rows, bfloat16_row(k)] = x [rows, k] rounded to nearest.
+  void (*round_rows_bfloat16)(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out);
+  /// C [rows, n] = A W' + tail, summed in fp32; A as round_rows_bfloat16 leaves it.
+  void (*product_bfloat16)(const uint16_t* a, const uint16_t* packed, int64_t rows, int64_t k, int64_t n,
+                           const Tail& tail, float* c, int64_t ldc);
 };
 
 namespace cpu {

@@ -60,6 +60,7 @@ std::string describe(const Shape& s) {
 const WeightStorage kStorages[] = {
     {WeightFormat::kFloat16, 64, false, 0, 6},  {WeightFormat::kBfloat16, 64, false, 0, 6},
     {WeightFormat::kInt8, 64, false, 0, 6},     {WeightFormat::kInt8, 64, false, 0, 0},
+    {.products = WeightFormat::kBfloat16},      {.products = WeightFormat::kFloat16},
     {WeightFormat::kNf4, 64, false, 0, 6},      {WeightFormat::kNf4, 64, true, 0, 6},
     {WeightFormat::kNf4, 64, true, 0.01, 6},    {WeightFormat::kFp4, 32, false, 0, 6},
     {WeightFormat::kFp4, 4096, true, 0.005, 6},
@@ -104,6 +105,71 @@ PEFT_TEST(half_products_match_plain_ones) {
         check_products(*make_half_linear(w, kernels), *plain, 2e-5, set + " " + describe(s));
       });
     }
+  }
+}
+
+PEFT_TEST(rounded_products_are_those_of_rounded_operands) {
+  at::manual_seed(15);
+  for (const Shape& s : kShapes) {
+    for (const at::ScalarType type : {at::kHalf, at::kBFloat16}) {
+      const at::Tensor w = some_weight(s.out, s.in);
+      const auto rounded = [&](const at::Tensor& t) { return t.to(type).to(at::kDouble); };
+      const auto compare = [&](FrozenLinear& linear, double tolerance, const std::string& what) {
+        check(at::equal(linear.dequantize(), w.to(type).to(at::kFloat)), what + ": dequantised");
+        for (const int64_t rows : {1, 5, 29, 130}) {
+          const at::Tensor x = at::randn({rows, s.in + 3}).narrow(1, 0, s.in), dy = at::randn({rows, s.out});
+          const at::Tensor bias = at::randn({s.out});
+          at::Tensor y = at::empty({rows, s.out}), dx = at::ones({rows, s.in});
+          linear.forward(x, {.bias = bias}, y);
+          linear.backward_input(dy, {.accumulate = true}, dx);
+          const std::string at = what + ", " + std::to_string(rows) + " rows";
+          check_close(y, (rounded(x).mm(rounded(w).t()) + bias).to(at::kFloat), tolerance, tolerance,
+                      at + ": forward");
+          check_close(dx, (rounded(dy).mm(rounded(w)) + 1).to(at::kFloat), tolerance, tolerance,
+                      at + ": gradient");
+        }
+        at::Tensor x = at::randn({2, s.in}), y = at::empty({2, s.out});
+        x[1][s.in - 1] = NAN;
+        linear.forward(x, {}, y);
+        check(y[0].isfinite().all().item<bool>() && y[1].isnan().all().item<bool>(), what + ": NaN");
+      };
+      // Autocast's products are rounded to 16 bits themselves: eight bits of bfloat16.
+      compare(*reference::make_rounded_linear(w, type), 2e-2, "plain " + describe(s));
+      for_each_set([&](const CpuKernels& kernels, const std::string& set) {
+        compare(*make_rounded_linear(w, type, kernels), 2e-5, set + " " + describe(s));
+      });
+    }
+  }
+}
+
+PEFT_TEST(a_loss_scale_changes_no_bit_and_tells_of_overflow) {
+  const ModelShape shape = tiny_shape();
+  const AdapterSpec spec = spec_for(shape, {"attention.self.query", "output.dense"}, 4, 2.0, 0);
+  const Weights bert = random_bert(shape), adapter = random_adapter(spec, shape);
+  const ExampleBatch batch = some_pairs(shape, {3, 9, 5, 1, 20, 7});
+  const TemporaryFile model("model.safetensors"), lora("adapter.safetensors");
+  write_safetensors(model.path(), bert);
+  write_safetensors(lora.path(), adapter);
+  const auto trained = [&](double scale, StepResult& result) {
+    Session session(SessionOptions{model.path(), shape, Pooling::kMean, "cpu", 0, {}});
+    session.load_adapter(lora.path(), spec);
+    StepOptions options;
+    options.pass = {42, 3, 1000};
+    options.loss_scale = scale;
+    result = session.step(batch, options);
+    return session.adapter_weights();
+  };
+  StepResult plain, scaled, overflown;
+  const auto expected = trained(0, plain);
+  check(trained(65536, scaled) == expected, "a power of two is taken out again exactly");
+  check(scaled.grad_norm == plain.grad_norm && scaled.loss == plain.loss && scaled.not_finite.empty(),
+        "told as without");
+  const auto kept = trained(1e300, overflown);
+  check(overflown.not_finite.find("lora_") != std::string::npos, "names " + overflown.not_finite);
+  for (const auto& [key, value] : adapter) {
+    const at::Tensor flat = value.flatten().contiguous();
+    const float* begin = flat.const_data_ptr<float>();
+    check(kept.at(key) == std::vector<float>(begin, begin + flat.numel()), key + " is as it was");
   }
 }
 
@@ -157,8 +223,13 @@ PEFT_TEST(the_encoder_runs_on_every_storage) {
     for (auto& [key, value] : stands_for) {
       const bool word = key == "embeddings.word_embeddings.weight";
       if (!word && (value.dim() != 2 || key.starts_with("embeddings"))) continue;
-      const at::ScalarType half = storage.format == WeightFormat::kBfloat16 ? at::kBFloat16 : at::kHalf;
-      if (word || storage.format == WeightFormat::kFloat16 || storage.format == WeightFormat::kBfloat16) {
+      const WeightFormat plain =
+          storage.products != WeightFormat::kFloat32 ? storage.products : storage.format;
+      const at::ScalarType half = plain == WeightFormat::kBfloat16 ? at::kBFloat16 : at::kHalf;
+      if (storage.format == WeightFormat::kFloat32) {
+        if (!word) value = value.to(half).to(at::kFloat);
+      } else if (word || storage.format == WeightFormat::kFloat16 ||
+                 storage.format == WeightFormat::kBfloat16) {
         value = value.to(half).to(at::kFloat);
       } else if (storage.format == WeightFormat::kInt8) {
         value = dequantize_rows(quantize_rows(value));
@@ -171,7 +242,7 @@ PEFT_TEST(the_encoder_runs_on_every_storage) {
     const PassOptions pass{42, 3, 1000};
     const OracleResult expected =
         run_oracle(shape, stands_for, spec, adapter, Pooling::kMean, batch, true, pass);
-    const bool rounds_x = storage.format == WeightFormat::kInt8;
+    const bool rounds_x = storage.format == WeightFormat::kInt8 || storage.products != WeightFormat::kFloat32;
     std::map<std::string, std::vector<float>> gradients;
     const double loss = session.gradients(batch, pass, gradients);
     check(std::abs(loss - expected.loss) < (rounds_x ? 1e-2 : 1e-6), what + ": loss " + std::to_string(loss));
@@ -184,6 +255,7 @@ PEFT_TEST(the_encoder_runs_on_every_storage) {
         check_close(found, g, 1e-7, 1e-4, what + ": " + key);
       }
     }
+    if (storage.products == WeightFormat::kFloat16) continue;  // held as the fp32 that it is multiplied in
     check(
         session.memory(1000, true).linear < 4 * 12 * shape.hidden_size * shape.hidden_size * shape.num_layers,
         what + ": smaller than fp32");
@@ -196,7 +268,7 @@ PEFT_TEST(quantised_files_are_read_as_they_are) {
   write_safetensors(model.path(), random_bert(shape));
   const ExampleBatch batch = some_pairs(shape, {3, 9, 5, 1});
   for (const WeightStorage& storage : kStorages) {
-    if (storage.format == WeightFormat::kFloat16 || storage.format == WeightFormat::kBfloat16) continue;
+    if (!is_four_bit(storage.format) && storage.format != WeightFormat::kInt8) continue;
     quantize_model(model.path(), quantised.path(), shape, storage, [](int64_t, int64_t) { return true; });
     Session on_load(SessionOptions{model.path(), shape, Pooling::kMean, "cpu", 0, storage});
     std::optional<WeightStorage> as_it_is;

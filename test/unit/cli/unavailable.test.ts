@@ -13,11 +13,11 @@ function rest(args: Record<string, unknown>, typed: string[]): string {
 
 describe("the command line that is left", () => {
   it("loses flags with their values, in every form, and keeps the rest as a shell reads it", () => {
-    const args = { bnb_4bit_compute_dtype: "float16", use_dora: true, fp16: true };
+    const args = { bnb_4bit_compute_dtype: "float16", use_dora: true };
     for (const typed of [
-      ["--bnb_4bit_compute_dtype", "float16", "--use_dora", "--prefix=query: ", "--fp16"],
-      ["--bnb_4bit_compute_dtype=float16", "--prefix=query: ", "--fp16=true", "--use_dora=true"],
-      ["--fp16", "--bnb_4bit_compute_dtype=float16", "--use_dora", "--prefix=query: "],
+      ["--bnb_4bit_compute_dtype", "float16", "--use_dora", "--prefix=query: "],
+      ["--bnb_4bit_compute_dtype=float16", "--prefix=query: ", "--use_dora=true"],
+      ["--bnb_4bit_compute_dtype=float16", "--use_dora", "--prefix=query: "],
     ]) {
       expect(rest(args, typed)).toBe("'--prefix=query: '");
     }

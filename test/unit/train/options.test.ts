@@ -127,8 +127,7 @@ describe("options from a command line", () => {
 
   it("refuse what is not there yet by name, and not as a mistake", () => {
     for (const [name, value] of [
-      ["mixed_precision", "fp16"],
-      ["mixed_precision", "bf16"],
+      ["mixed_precision", "fp8"],
       ["use_peft", "false"],
     ] as const) {
       expect(() => resolveOptions({ ...REQUIRED, [name]: value })).toThrow(

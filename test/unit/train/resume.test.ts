@@ -241,6 +241,7 @@ describe("a run that goes on from a checkpoint", () => {
       torchVersion: "0.0.0",
       cudaDevices: 0,
       cpuKernels: "avx2",
+      fastBfloat16: false,
     });
     const events = await collect(start({ ...given, resumeFromCheckpoint: "latest" }, engine));
     expect(events).toContainEqual({
