@@ -14,12 +14,7 @@
     // A series that the smoothing leaves out is not drawn.
     const drawn = () =>
       chart.series.filter(({ style }) => {
-        const path = svg.querySelector(
-          style
-            .split(" ")
-            .map((name) => `path.${name}`)
-            .join(""),
-        );
+        const path = svg.querySelector(`path.${style.replaceAll(" ", ".")}`);
         return path === null || getComputedStyle(path).display !== "none";
       });
     const show = (value) => {

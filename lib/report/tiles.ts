@@ -38,7 +38,7 @@ function quality(before: EvaluatedEvent | undefined, after = before): Tile[] {
   };
   if (!("accuracyThreshold" in after.metrics)) return [tile];
   const { accuracy, accuracyThreshold } = after.metrics;
-  const note = `cosine; from there on alike: accuracy ${metric(accuracy)}`;
+  const note = `cosine that counts as alike; accuracy ${metric(accuracy)}`;
   return [tile, { name: "Best threshold", value: accuracyThreshold.toFixed(4), note }];
 }
 
