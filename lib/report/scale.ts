@@ -30,7 +30,7 @@ export function axis([low, high]: Range, { widen = false, whole = false, most = 
   const ticks = Array.from({ length: last - first + 1 }, (_, i) =>
     Number(((first + i) * step).toPrecision(12)),
   );
-  const range: Range = widen ? [first * step, last * step] : [low, high];
+  const range: Range = widen ? [ticks[0] as number, ticks.at(-1) as number] : [low, high];
   return { range, ticks, label: labelFor(step, Math.max(Math.abs(range[0]), Math.abs(range[1]))) };
 }
 

@@ -38,7 +38,11 @@ export async function logForReport(parts: RunParts, result: TrainResult): Promis
 
 /** @throws OUTPUT_UNWRITABLE */
 export async function writeReport(output: OutputFolder): Promise<void> {
-  await output.saveReport(renderReport(await readRunLog(output.path)));
+  const html = renderReport(await readRunLog(output.path));
+  await output.saveReport(html).catch((cause: PeftTrainError) => {
+    const hint = `All else is there. Make room, then: npx peft-train report ${output.path}`;
+    throw new PeftTrainError(cause.code, cause.message, { hint, cause });
+  });
 }
 
 /** The mistakes of an evaluation with their texts, and how the base model saw them. */

@@ -55,7 +55,13 @@ export class ChromiumPage implements AsyncDisposable {
   }
 
   static async open(browser: string, profile: string): Promise<ChromiumPage> {
-    const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"];
+    const flags = [
+      "--headless=new",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--remote-debugging-pipe",
+      "--no-first-run",
+    ];
     const child = spawn(browser, [...flags, `--user-data-dir=${profile}`, "about:blank"], {
       stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"],
     });
@@ -78,13 +84,22 @@ export class ChromiumPage implements AsyncDisposable {
 
   /** Value of an expression in the page. */
   async evaluate<T>(expression: string): Promise<T> {
-    const reply = await this.send("Runtime.evaluate", { expression, returnByValue: true, awaitPromise: true });
+    const reply = await this.send("Runtime.evaluate", {
+      expression,
+      returnByValue: true,
+      awaitPromise: true,
+    });
     if (reply.exceptionDetails !== undefined) throw new Error(JSON.stringify(reply.exceptionDetails));
     return (reply.result as { value: T }).value;
   }
 
   async size(width: number, height: number): Promise<void> {
-    await this.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: width < 600 });
+    await this.send("Emulation.setDeviceMetricsOverride", {
+      width,
+      height,
+      deviceScaleFactor: 1,
+      mobile: width < 600,
+    });
   }
 
   async colors(scheme: "light" | "dark"): Promise<void> {
@@ -110,7 +125,8 @@ export class ChromiumPage implements AsyncDisposable {
   }
 
   async press(key: string): Promise<void> {
-    for (const type of ["keyDown", "keyUp"]) await this.send("Input.dispatchKeyEvent", { type, key, code: key });
+    for (const type of ["keyDown", "keyUp"])
+      await this.send("Input.dispatchKeyEvent", { type, key, code: key });
   }
 
   /** PNG of the whole page. */
@@ -144,7 +160,9 @@ export class ChromiumPage implements AsyncDisposable {
       this.loaded();
     } else if (reply.method === "Network.requestWillBeSent") {
       this.requests.push((reply.params as { request: { url: string } }).request.url);
-    } else if (["Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"].includes(reply.method ?? "")) {
+    } else if (
+      ["Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"].includes(reply.method ?? "")
+    ) {
       this.complaints.push(JSON.stringify(reply.params));
     }
   }
