@@ -30,8 +30,9 @@ const WORDINGS: Record<string, Wording> = {
     label: (value) => `score ${Number(value.toPrecision(4))}`,
   },
   negatives: {
-    title: "Worst mistakes",
-    about: "Triplets whose negative is nearest to the anchor, measured against the positive.",
+    title: "Hardest triplets",
+    about:
+      "Those whose negative is nearest to the anchor, measured against the positive; wrong where its cosine is as high.",
     texts: ["anchor", "positive", "negative"],
     cosines: ["positive ", "negative "],
   },

@@ -47,7 +47,7 @@ export function scoreCharts(scored: readonly Scored[]): Chart[] {
           return { ...one, classes, marks: [{ x: 0, name: "right from here" }] };
         }),
         {
-          title: "Nearer to the positive by",
+          title: "Margins of triplets",
           x: "Cosine to the positive less cosine to the negative",
           unit: "triplets",
         },
@@ -140,7 +140,7 @@ function groupsChart(scored: readonly (Scored & { shown: OfKind<"scores"> })[]):
           style: when,
           x,
           y: quartile(1),
-          notes: shown.groups.map(({ pairs }) => `(${count(pairs)} pairs)`),
+          notes: shown.groups.map(({ pairs }) => `${count(pairs)} pairs`),
           shape: "dots" as const,
         },
       ];
