@@ -30,6 +30,8 @@ export const LOG_FILE = "train_log.jsonl";
 export const EVENTS_FOLDER = "runs";
 /** Every option of the run; not config.json, for which transformers takes such a folder for a whole model. */
 export const RUN_CONFIG_FILE = "train_config.json";
+/** Charts, metrics and mistakes of a run as one page. */
+export const REPORT_FILE = "report.html";
 /** Folder of a checkpoint inside an output folder. */
 export const CHECKPOINT: RegExp = /^(epoch|step)_\d+$/;
 

@@ -36,6 +36,11 @@ const COMMANDS: Record<string, Command> = {
     words: ["MODEL"],
     load: async () => (await import("./quantize.js")).quantizeCommand as never,
   },
+  report: {
+    describe: "Write the report.html of a run again, from the log in its folder",
+    words: ["OUT_DIR"],
+    load: async () => (await import("./report-command.js")).reportCommand as never,
+  },
   prepare: {
     describe: "Cut raw Quora question pairs into train.csv and test.csv, as the article did",
     load: async () => (await import("./prepare.js")).prepareCommand as never,

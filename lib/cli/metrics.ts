@@ -1,13 +1,8 @@
 import type { EvalMetrics } from "../train/evaluate.js";
+import { headline } from "../train/headline.js";
 import { metric, table } from "./terminal.js";
 
-/** The number that a kind of data is judged by, and its name. */
-export function headline(metrics: EvalMetrics): { name: string; value: number | null } {
-  if ("rocAuc" in metrics) return { name: "ROC AUC", value: metrics.rocAuc };
-  if ("spearman" in metrics) return { name: "Spearman", value: metrics.spearman };
-  if ("triplets" in metrics) return { name: "Triplet accuracy", value: metrics.tripletAccuracy };
-  return { name: "Cosine to the teacher", value: metrics.teacherCosine };
-}
+export { headline } from "../train/headline.js";
 
 /** How much was measured: 1,200 pairs. */
 export function measured(metrics: EvalMetrics): { items: number; noun: string } {

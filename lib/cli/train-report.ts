@@ -17,6 +17,7 @@ const CONTENTS: Record<string, string> = {
   "adapter_config.json": "what PEFT needs to load it",
   "adapter_model.safetensors": "the LoRA weights",
   "peft_train.json": "prefixes, pooling, best threshold, hashes of the base model",
+  "report.html": "curves, scores and mistakes: open it in a browser",
   "special_tokens_map.json": "the base model's tokenizer",
   "tokenizer.json": "the base model's tokenizer",
   "tokenizer_config.json": "the base model's tokenizer",

@@ -36,6 +36,8 @@ export interface ExampleDataset {
   offsets: Float64Array;
   /** A label or score an example, or its target vector; empty where there is none. */
   labels: Float32Array;
+  /** Which records of the file the examples are, from 0; undefined where they are all of them. */
+  records?: Int32Array;
 }
 
 const TEXTS_AT_A_TIME = 1024;
@@ -160,7 +162,7 @@ export function firstExamples(dataset: ExampleDataset, most: number): ExampleDat
 }
 
 /** The examples of `indices`, in that order. */
-function subset(dataset: ExampleDataset, indices: Int32Array): ExampleDataset {
+export function subset(dataset: ExampleDataset, indices: Int32Array): ExampleDataset {
   const { ids, cuSeqlens, labels } = exampleBatch(dataset, indices);
   return {
     ...dataset,
@@ -169,5 +171,6 @@ function subset(dataset: ExampleDataset, indices: Int32Array): ExampleDataset {
     ids,
     offsets: Float64Array.from(cuSeqlens),
     labels,
+    records: indices.map((i) => dataset.records?.[i] ?? i),
   };
 }

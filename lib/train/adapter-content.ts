@@ -60,6 +60,7 @@ const PLACES = new Set([
   "output_dir",
   "overwrite_output_dir",
   "resume_from_checkpoint",
+  "report",
   "push_to_hub",
   "hub_model_id",
   "hub_private_repo",

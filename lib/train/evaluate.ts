@@ -68,6 +68,8 @@ export interface EvaluateOptions {
   adapter: boolean;
   onProgress?: ((pairsDone: number, pairsTotal: number) => void) | undefined;
   stopped?: (() => boolean) | undefined;
+  /** Sees what the metrics are made of: cosines as `similarities` gives them, or those of texts to their vectors. */
+  onScores?: ((scores: Float32Array) => void) | undefined;
 }
 
 /** Examples whose texts are embedded together; bounds memory at 64k vectors of pairs however large the set is. */
@@ -82,6 +84,7 @@ export async function evaluateExamples(
   if (dataset.kind === "texts") return teacherMetrics(encoder, dataset, options);
   const scores = await similarities(encoder, dataset, options);
   if (scores === undefined) return undefined;
+  options.onScores?.(scores);
   const { kind, labels, count } = dataset;
   if (kind === "scores") {
     return {
@@ -173,15 +176,19 @@ async function teacherMetrics(
   });
   if (vectors === undefined) return undefined;
   const width = vectors.length / count;
+  const cosines = new Float32Array(count);
   let sum = 0;
-  for (let start = 0; start < vectors.length; start += width) {
+  for (let text = 0; text < count; text++) {
     let [product, square] = [0, 0];
-    for (let i = start; i < start + width; i++) {
+    for (let i = text * width; i < (text + 1) * width; i++) {
       product += (vectors[i] as number) * (labels[i] as number);
       square += (labels[i] as number) ** 2;
     }
-    sum += square === 0 ? 0 : product / Math.sqrt(square);
+    const cosine = square === 0 ? 0 : product / Math.sqrt(square);
+    cosines[text] = cosine;
+    sum += cosine;
   }
+  options.onScores?.(cosines);
   return { texts: count, teacherCosine: sum / count };
 }
 

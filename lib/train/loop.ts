@@ -5,7 +5,15 @@ import type { EngineInfo, NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
 import type { Checkpoint, CheckpointContent, Machine, RunIdentity } from "./checkpoint.js";
 import { type EvalMetrics, evaluateExamples } from "./evaluate.js";
-import type { MemoryEvent, StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
+import type {
+  EvaluatedEvent,
+  MemoryEvent,
+  StartedEvent,
+  StepEvent,
+  TrainEvent,
+  TrainResult,
+} from "./events.js";
+import { LossCurve } from "./loss-curve.js";
 import { LossScale } from "./loss-scale.js";
 import { trainingMicroBatch } from "./micro-batch.js";
 import type { OutputFolder } from "./output.js";
@@ -15,6 +23,7 @@ import { runConfig } from "./run-config.js";
 import { runLength } from "./run-length.js";
 import { learningRateAt, type ScheduleOptions } from "./schedule.js";
 import { scheduleOf } from "./schedule-settings.js";
+import { scoresLine } from "./scores-line.js";
 
 export interface LoopParts {
   plan: Plan;
@@ -47,6 +56,8 @@ export class TrainLoop {
   private sinceLog = { steps: 0, loss: 0 };
   /** With --mixed_precision=fp16. */
   private readonly lossScale: LossScale | undefined;
+  /** What the report draws; undefined with --no-report. */
+  private readonly curve: LossCurve | undefined;
   private savedStep: number | null = null;
   private checkpoint: { path: string; step: number } | undefined;
   private readonly evaluations: TrainResult["evaluations"] = [];
@@ -61,6 +72,7 @@ export class TrainLoop {
     this.schedule = scheduleOf(options, this.totalSteps);
     this.identity = identityOf(options, parts.data);
     this.lossScale = options.mixedPrecision === "fp16" ? new LossScale() : undefined;
+    if (options.report) this.curve = new LossCurve(this.totalSteps);
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {
@@ -141,7 +153,9 @@ export class TrainLoop {
     const order = epochOrder(data.training.count, options.seed, this.epoch);
     let start = (this.step - this.epoch * this.stepsPerEpoch) * this.pairsPerStep;
     while (start < order.length && this.step < this.totalSteps && !stopped()) {
+      const secondsBefore = this.stepSeconds;
       const event = await this.trainStep(order.subarray(start, start + this.pairsPerStep));
+      this.curve?.push(event, this.stepSeconds - secondsBefore);
       start += this.pairsPerStep;
       this.parts.tell(event);
       await this.logStep(event);
@@ -231,9 +245,13 @@ export class TrainLoop {
     const { plan, data, native, tell, stopped } = this.parts;
     if (data.evaluation === undefined) return true;
     const startedAt = performance.now();
+    let scores: Float32Array | undefined;
     const metrics = await evaluateExamples(native, data.evaluation, {
       batchSize: plan.options.perDeviceEvalBatchSize,
       adapter: true,
+      onScores: (found) => {
+        scores = found;
+      },
       onProgress: (done, total) => tell({ event: "evaluating", done, total }),
       stopped,
     });
@@ -241,13 +259,18 @@ export class TrainLoop {
     const seconds = (performance.now() - startedAt) / 1000;
     const { epoch, step } = this;
     this.evaluations.push({ epoch, step, metrics });
-    await this.tellAndLog({ event: "evaluated", epoch, step, metrics, seconds });
+    const evaluated: EvaluatedEvent = { event: "evaluated", epoch, step, metrics, seconds };
+    await this.tellAndLog(evaluated);
+    if (this.curve !== undefined && scores !== undefined) {
+      await this.log(scoresLine(evaluated, data.evaluation, scores));
+    }
     return true;
   }
 
   private async save(): Promise<void> {
     const { output } = this.parts;
     const { step, epoch } = this;
+    await this.logCurve();
     const config = runConfig(this.parts.plan.options);
     const files = await this.keepingLast(() => output.saveAdapter(this.content(), config));
     this.savedStep = step;
@@ -257,6 +280,7 @@ export class TrainLoop {
   private async saveCheckpoint(name: string): Promise<void> {
     const { output, plan } = this.parts;
     const { saveTotalLimit } = plan.options;
+    await this.logCurve();
     const saved = await this.keepingLast(() =>
       output.saveCheckpoint(name, this.content(), this.checkpointContent(), saveTotalLimit),
     );
@@ -369,8 +393,18 @@ export class TrainLoop {
   }
 
   private async tellAndLog(event: TrainEvent): Promise<void> {
-    await this.keepingLast(() => this.parts.output.log(event));
+    await this.log(event);
     this.parts.tell(event);
+  }
+
+  /** Before a save, so that a checkpoint has the whole of it. */
+  private async logCurve(): Promise<void> {
+    const line = this.curve?.take();
+    if (line !== undefined) await this.log(line);
+  }
+
+  private log(line: object): Promise<void> {
+    return this.keepingLast(() => this.parts.output.log(line));
   }
 
   private pairsPerSecond(): number {

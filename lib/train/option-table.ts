@@ -497,6 +497,12 @@ export const TRAIN_OPTIONS = {
     max: MOST,
     doc: "steps that a logged loss is the mean of",
   },
+  report: {
+    group: "Output",
+    type: "boolean",
+    default: true,
+    doc: "write report.html: curves, scores before and after, the worst mistakes with their texts; --no-report: none, and its data is not kept",
+  },
   with_tracking: {
     group: "Tracking",
     type: "boolean",

@@ -5,6 +5,7 @@ import {
   CONFIG_FILE,
   EVENTS_FOLDER,
   LOG_FILE,
+  REPORT_FILE,
   RUN_CONFIG_FILE,
   TOKENIZER_FILES,
   WEIGHTS_FILE,
@@ -22,7 +23,7 @@ export const ADAPTER_FILES: readonly string[] = [
   RUN_CONFIG_FILE,
   RECORD_FILE,
 ];
-const OUR_FILES = new Set([...ADAPTER_FILES, EVENTS_FOLDER, LOG_FILE, LOCK_INSIDE]);
+const OUR_FILES = new Set([...ADAPTER_FILES, EVENTS_FOLDER, LOG_FILE, REPORT_FILE, LOCK_INSIDE]);
 
 /**
  * Checks that a run may write to `folder`: it is not there, empty, or may be overwritten.
@@ -98,7 +99,7 @@ export function earlierContent(folder: string): string[] {
   if (!wroteHere(names)) return [];
   const files = ADAPTER_FILES.filter((name) => name !== RECORD_FILE);
   const checkpoints = names.filter((name) => CHECKPOINT.test(name));
-  return [...files, ...checkpoints, EVENTS_FOLDER, RECORD_FILE];
+  return [...files, ...checkpoints, EVENTS_FOLDER, REPORT_FILE, RECORD_FILE];
 }
 
 /** A run that ended before its first epoch has left a log and perhaps checkpoints only. */

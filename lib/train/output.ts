@@ -8,6 +8,7 @@ import {
   CONFIG_FILE,
   EVENTS_FOLDER,
   LOG_FILE,
+  REPORT_FILE,
   RUN_CONFIG_FILE,
   stageAdapter,
 } from "../adapter/folder.js";
@@ -161,6 +162,19 @@ export class OutputFolder implements AsyncDisposable {
     await this.publish([]);
     if (limit !== null) await this.prune(name, limit);
     return savedCheckpoint(this.at(name), manifest);
+  }
+
+  /** Whether this run's log and what it saved are in the folder. */
+  get hasSaved(): boolean {
+    return this.savedOnce;
+  }
+
+  /** Writes report.html in place of an earlier one. */
+  async saveReport(html: string): Promise<void> {
+    const staged = path.join(this.lock.path, REPORT_FILE);
+    await writeDurably(staged, html);
+    this.move(staged, this.at(REPORT_FILE));
+    syncFolder(this.path);
   }
 
   /** Removes the checkpoints of the fewest steps, damaged ones first, but never `newest`. */

@@ -3,7 +3,7 @@ import path from "node:path";
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
 import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
-import type { ExampleKind } from "../data/example-layout.js";
+import type { ExampleColumns, ExampleKind } from "../data/example-layout.js";
 import {
   type ExampleDataset,
   firstExamples,
@@ -156,13 +156,7 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
   hashing.catch(() => {}); // reported below, unless the data fails first
   const tokenizer = await loadTokenizer(plan.model);
   const read = async (path: string, kinds: readonly ExampleKind[]): Promise<ExampleDataset> => {
-    const columns = {
-      question1: options.question1Column,
-      question2: options.question2Column,
-      label: options.labelColumn,
-      score: options.scoreColumn,
-      negatives: options.negativeColumn ?? [],
-    };
+    const columns = exampleColumns(options);
     const { question1Prefix, question2Prefix, maxLength } = plan;
     const { scoreRange } = loss;
     const source = { path, columns, kinds, scoreRange, question1Prefix, question2Prefix, maxLength };
@@ -190,6 +184,17 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
   const learned = examplesForLoss(training, plan, part("left for training"));
   for (const message of learned.warnings) tell({ event: "warning", message });
   return { training: learned.dataset, evaluation, base: await hashing };
+}
+
+/** The columns that the options name. */
+export function exampleColumns(options: ResolvedTrainOptions): ExampleColumns {
+  return {
+    question1: options.question1Column,
+    question2: options.question2Column,
+    label: options.labelColumn,
+    score: options.scoreColumn,
+    negatives: options.negativeColumn ?? [],
+  };
 }
 
 function warnOfShared(

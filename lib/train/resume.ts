@@ -27,6 +27,7 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
   "save_total_limit",
   "resume_from_checkpoint",
   "logging_steps",
+  "report",
   "with_tracking",
   "report_to",
   "logging_dir",

@@ -14,6 +14,7 @@ import { OutputFolder } from "./output.js";
 import { loadTrainData, planRun } from "./preparation.js";
 import { requireSameOptions, requireSameRun } from "./resume.js";
 import { Tracker } from "./tracker.js";
+import { logForReport, writeReport } from "./write-report.js";
 
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
@@ -128,7 +129,10 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       });
       const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
       if (push !== undefined && !result.stopped) tell(await push.upload(plan, result));
+      const reported = options.report && output.hasSaved;
+      if (reported) await logForReport({ plan, data, native, output }, result);
       await output.log({ event: "finished", ...result });
+      if (reported) await writeReport(output);
       tellAndTrack({ event: "finished", ...result });
       return result;
     } finally {

@@ -54,6 +54,7 @@ describe("--help", () => {
     ["eval", "--adapter"],
     ["encode", "--column"],
     ["prepare", "--min_chars"],
+    ["report", "--out"],
     ["setup", "--dry_run"],
   ] as const) {
     it(`of ${command} shows its own flags`, async () => {

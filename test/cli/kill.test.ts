@@ -72,6 +72,7 @@ it("killed outright at any moment, a run leaves whole adapters only, and the nex
     "adapter_model.safetensors",
     "epoch_0",
     "peft_train.json",
+    "report.html",
     "tokenizer.json",
     "tokenizer_config.json",
     "train_config.json",

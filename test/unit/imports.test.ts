@@ -8,12 +8,12 @@ const lib = fileURLToPath(new URL("../../lib", import.meta.url));
 const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["index.ts"],
-  ["train", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
+  ["train", "report", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],
   ["native", "setup", "hub"],
   ["data", "metrics", "tracking"],
-  ["errors.ts", "version.ts"],
+  ["errors.ts", "format.ts", "version.ts"],
 ];
 
 function layerOf(file: string): number {

@@ -63,7 +63,7 @@ function logOf({ outputDir }: TrainOptions): unknown[] {
   return lines
     .map((line) => JSON.parse(line.replaceAll(outputDir, "OUT")))
     .filter(({ event }) => event !== "resumed")
-    .map(({ seconds: _, pairs_per_second: __, files, ...rest }) => ({
+    .map(({ seconds: _, pairs_per_second: __, peak_resident_bytes: ___, files, ...rest }) => ({
       ...rest,
       files: files?.map(({ name }: { name: string }) => name),
     }));

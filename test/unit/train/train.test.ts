@@ -280,11 +280,11 @@ describe("a run", () => {
     expect(ofKind(events, "warning")[0]?.message).toMatch(/no module of .* is called kye$/);
   });
 
-  it("writes the same bytes again, log and all but its times", async () => {
+  it("writes the same bytes again, all but the times of its log and report", async () => {
     const [first, second] = [options(), options()];
     for (const given of [first, second]) await train(given, { engine: () => new FakeEngine() }).result;
     for (const name of readdirSync(first.outputDir)) {
-      if (name === "train_log.jsonl") continue;
+      if (name === "train_log.jsonl" || name === "report.html") continue;
       const [a, b] = [first, second].map(({ outputDir }) =>
         readFileSync(join(outputDir, name), "latin1").replace(outputDir, "out"),
       );
@@ -303,6 +303,7 @@ describe("the output folder", () => {
       "epoch_0",
       "epoch_1",
       "peft_train.json",
+      "report.html",
       "tokenizer.json",
       "tokenizer_config.json",
       "train_config.json",
