@@ -9,8 +9,8 @@ import { flagLabel } from "./options.js";
 import type { Plan, TrainData } from "./preparation.js";
 import { runLength } from "./run-length.js";
 
-/** Texts of the sample that `--keep_weight` draws at most: 15 MB of vectors of 384 numbers. */
-const KEPT_TEXTS = 10_000;
+/** Texts of the sample that `--keep_weight` draws at most: 6 MB of vectors of 384 numbers. */
+const KEPT_TEXTS = 4096;
 
 /**
  * What each optimiser step trains on: the examples; of those that are anchored, one side as vectors; and texts to keep in

@@ -212,10 +212,11 @@ async function readKept(
   { options, maxLength }: Plan,
   load: (source: ExampleSource) => Promise<ExampleDataset>,
 ): Promise<{ train: ExampleDataset; eval: ExampleDataset } | undefined> {
-  const { keepDataset: path, keepColumn: question1, prefix, seed } = options;
+  const { keepDataset: path, keepColumn: question1, prefix, sanityTest, seed } = options;
   if (path === null) return undefined;
   const prefixes = { question1Prefix: prefix, question2Prefix: prefix };
-  const texts = await load({ path, columns: { question1 }, kinds: ["texts"], maxLength, ...prefixes });
+  const whole = await load({ path, columns: { question1 }, kinds: ["texts"], maxLength, ...prefixes });
+  const texts = sanityTest ? firstExamples(whole, SANITY_EXAMPLES) : whole;
   return splitExamples(texts, Math.min(1 / 2, DRIFT_TEXTS / texts.count), seed);
 }
 
