@@ -54,7 +54,7 @@ export async function embedTexts(
       tokens += length(order[end] as number);
       if (tokens > TOKENS_A_CALL && end > start) break;
     }
-    const rows = await encoder.encode(gather(texts, order.subarray(start, end)), {
+    const rows = await encoder.encode(gatherTexts(texts, order.subarray(start, end)), {
       adapter: options.adapter,
       normalize: options.normalize,
       microBatchTokens,
@@ -73,7 +73,8 @@ export async function embedTexts(
   return vectors ?? new Float32Array(0);
 }
 
-function gather({ ids, offsets }: PackedTexts, order: Int32Array): TokenBatch {
+/** The texts of `order`, in that order. */
+export function gatherTexts({ ids, offsets }: PackedTexts, order: Int32Array): TokenBatch {
   const cuSeqlens = new Int32Array(order.length + 1);
   for (const [i, text] of order.entries()) {
     cuSeqlens[i + 1] = (cuSeqlens[i] as number) + (offsets[text + 1] as number) - (offsets[text] as number);

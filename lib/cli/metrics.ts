@@ -23,6 +23,11 @@ export function evaluationTable(evaluations: readonly { epoch: number; metrics: 
 }
 
 function summary(metrics: EvalMetrics): [name: string, value: number | null][] {
+  const { baseCosine } = metrics;
+  return baseCosine === undefined ? ofKind(metrics) : [...ofKind(metrics), ["Cosine to base", baseCosine]];
+}
+
+function ofKind(metrics: EvalMetrics): [name: string, value: number | null][] {
   const { name, value } = headline(metrics);
   if ("rocAuc" in metrics) {
     return [

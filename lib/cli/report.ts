@@ -10,12 +10,18 @@ export interface Report {
   failed(): void;
 }
 
+const PROGRESS: ReadonlySet<TrainEvent["event"]> = new Set([
+  "reading",
+  "downloading",
+  "preparing",
+  "evaluating",
+]);
+
 /** `--json`: every event but progress on stdout. */
 export class JsonReport implements Report {
   event(event: TrainEvent): void {
     if (event.event === "warning") this.note(`warning: ${event.message}`);
-    if (event.event !== "reading" && event.event !== "downloading" && event.event !== "evaluating")
-      process.stdout.write(`${jsonLine(event)}\n`);
+    if (!PROGRESS.has(event.event)) process.stdout.write(`${jsonLine(event)}\n`);
   }
 
   note(text: string): void {

@@ -2,6 +2,7 @@ import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { CHECKPOINT, EVENTS_FOLDER } from "../adapter/folder.js";
 import { describeStorage } from "../model/storage.js";
+import type { EvalMetrics } from "../train/evaluate.js";
 import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
 import { type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
 import { byFlag, type ResolvedTrainOptions, weightOptions } from "../train/options.js";
@@ -65,8 +66,11 @@ export class TrainReport implements Report {
         this.before = event.metricsBefore && headline(event.metricsBefore).value;
         this.print(`Going on from ${shortPath(event.path)}: ${count(event.step)} steps are done`);
         break;
+      case "preparing":
+        this.evaluate("Embedding", "texts", event);
+        break;
       case "evaluating":
-        this.evaluate(event.done, event.total);
+        this.evaluate("Evaluating", "examples", event);
         break;
       case "evaluated":
         this.evaluated(event);
@@ -136,10 +140,11 @@ export class TrainReport implements Report {
     }
   }
 
-  private evaluate(done: number, total: number): void {
+  private evaluate(title: string, unit: string, { done, total }: { done: number; total: number }): void {
     if (this.evaluating === undefined) this.clear();
-    this.evaluating ??= new ItemProgress("Evaluating", "examples");
+    this.evaluating ??= new ItemProgress(title, unit);
     this.evaluating.update(done, total);
+    if (done === total) this.clear();
   }
 
   private evaluated({ epoch, metrics }: EvaluatedEvent): void {
@@ -147,7 +152,9 @@ export class TrainReport implements Report {
     const { name, value } = headline(metrics);
     if (epoch === 0) this.before = value;
     const when = epoch === 0 ? "before training" : `after epoch ${epoch}/${this.started?.epochs}`;
-    this.print(`${name} ${when}: ${bold(metric(value))}${epoch === 0 ? "" : this.gain(value)}`);
+    this.print(
+      `${name} ${when}: ${bold(metric(value))}${epoch === 0 ? "" : this.gain(value)}${drifted(epoch, metrics)}`,
+    );
   }
 
   private gain(value: number | null): string {
@@ -186,6 +193,10 @@ export class TrainReport implements Report {
     this.evaluating = undefined;
     this.steps?.pause();
   }
+}
+
+function drifted(epoch: number, { baseCosine }: EvalMetrics): string {
+  return epoch === 0 || baseCosine === undefined ? "" : `, cosine to the base model ${metric(baseCosine)}`;
 }
 
 /** As PEFT's print_trainable_parameters prints it. */

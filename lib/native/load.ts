@@ -18,7 +18,7 @@ interface NodeGypBuild {
 const PACKAGE_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 
 /** Of native/binding/addon.cc: a compiled addon that stayed behind its TypeScript would fail in the middle of work. */
-const INTERFACE_VERSION = 6;
+const INTERFACE_VERSION = 7;
 
 let engine: NativeEngine | undefined;
 

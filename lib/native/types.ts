@@ -82,14 +82,33 @@ export interface TokenBatch {
   cuSeqlens: Int32Array;
 }
 
-/** Texts k i to k i + k - 1 are example i: one text, a pair, or an anchor, its positive and its negatives. */
+/** Texts k i to k i + k - 1 are example i: one text, a pair, or an anchor, its positive and its negatives; those that are fixed left out. */
 export interface ExampleBatch extends TokenBatch {
   /**
    * One an example (1 for the same meaning, 0 for another; or a score), for mse a vector of `hiddenSize` an example, or none where
    * the loss needs none.
    */
   labels: Float32Array;
+  /** With those that are fixed. */
   textsPerExample: number;
+  fixed?: FixedTexts;
+  kept?: KeptTexts;
+}
+
+/** Texts that come as vectors, at the same places of every example: they are not encoded, and get no gradient. */
+export interface FixedTexts {
+  /** The first of these places, from 0, and how many follow one another. */
+  first: number;
+  count: number;
+  /** [examples, count, hiddenSize] */
+  vectors: Float32Array;
+}
+
+/** Texts to leave where they are: weight * (1 - cosine to their vector), in the mean and without dropout, is added to the loss. */
+export interface KeptTexts extends TokenBatch {
+  /** [texts, hiddenSize], of length 1. */
+  vectors: Float32Array;
+  weight: number;
 }
 
 export type LossName =

@@ -37,6 +37,8 @@ export interface RunIdentity {
   trainSha256: string;
   evalPairs: number;
   evalSha256: string | null;
+  /** Of --keep_dataset; missing in checkpoints that are older than it. */
+  keepSha256?: string | null;
 }
 
 /** What the last bits of a sum depend on: it may change, with a warning. */

@@ -1,6 +1,6 @@
 import { DEFAULT_COLUMNS, type ExampleKind } from "../data/example-layout.js";
 import type { ExampleDataset } from "../data/examples.js";
-import { embedTexts } from "../embed.js";
+import { embedTexts, type PackedTexts } from "../embed.js";
 import { PeftTrainError } from "../errors.js";
 import { averagePrecision } from "../metrics/average-precision.js";
 import { pearson, spearman } from "../metrics/correlation.js";
@@ -50,7 +50,10 @@ export interface TeacherMetrics {
   teacherCosine: number;
 }
 
-export type EvalMetrics = LabelMetrics | ScoreMetrics | TripletMetrics | TeacherMetrics;
+export type EvalMetrics = (LabelMetrics | ScoreMetrics | TripletMetrics | TeacherMetrics) & {
+  /** While training: mean cosine of held-out texts to their vectors of the base model; 1 where nothing has drifted. */
+  baseCosine?: number;
+};
 
 /** The one number that each kind of example is judged by. */
 export const PRIMARY_METRIC: Record<ExampleKind, string> = {
@@ -235,7 +238,7 @@ function pairLoss(scores: Float32Array, labels: Float32Array): number {
  * every text its place among them.
  */
 export function distinctTexts(
-  { ids, offsets }: ExampleDataset,
+  { ids, offsets }: PackedTexts,
   from: number,
   to: number,
 ): { texts: { ids: Int32Array; offsets: Float64Array }; indices: Int32Array } {

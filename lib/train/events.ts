@@ -13,6 +13,8 @@ export type TrainEvent =
   | StartedEvent
   | MemoryEvent
   | ResumedEvent
+  /** Embedding texts with the base model, for --anchor, --keep_weight and to measure drift. */
+  | { event: "preparing"; done: number; total: number }
   | { event: "evaluating"; done: number; total: number }
   | EvaluatedEvent
   | StepEvent

@@ -1,9 +1,11 @@
 import type { AdapterContent } from "../adapter/folder.js";
-import { epochOrder, exampleBatch } from "../data/batch.js";
+import { epochOrder } from "../data/batch.js";
 import { PeftTrainError } from "../errors.js";
 import type { EngineInfo, NativeEncoder, StepResult } from "../native/types.js";
 import { adapterContent } from "./adapter-content.js";
+import type { TrainBatches } from "./batches.js";
 import type { Checkpoint, CheckpointContent, Machine, RunIdentity } from "./checkpoint.js";
+import type { Drift } from "./drift.js";
 import { type EvalMetrics, evaluateExamples } from "./evaluate.js";
 import type {
   EvaluatedEvent,
@@ -28,6 +30,9 @@ import { scoresLine } from "./scores-line.js";
 export interface LoopParts {
   plan: Plan;
   data: TrainData;
+  batches: TrainBatches;
+  /** Measured beside every evaluation. */
+  drift: Drift | undefined;
   native: NativeEncoder;
   output: OutputFolder;
   engine: EngineInfo;
@@ -186,13 +191,13 @@ export class TrainLoop {
   }
 
   private async trainStep(indices: Int32Array): Promise<StepEvent> {
-    const { plan, data, native } = this.parts;
+    const { plan, batches, native } = this.parts;
     const { options } = plan;
     const learningRate = learningRateAt(this.step, this.schedule);
     const startedAt = performance.now();
     let result: StepResult;
     try {
-      result = await native.step(exampleBatch(data.training, indices), {
+      result = await native.step(batches.at(this.step, indices), {
         seed: options.seed,
         step: this.step,
         learningRate,
@@ -242,11 +247,11 @@ export class TrainLoop {
 
   /** Measures the evaluation set, if there is one; false when it was stopped in between. */
   private async evaluate(): Promise<boolean> {
-    const { plan, data, native, tell, stopped } = this.parts;
+    const { plan, data, drift, native, tell, stopped } = this.parts;
     if (data.evaluation === undefined) return true;
     const startedAt = performance.now();
     let scores: Float32Array | undefined;
-    const metrics = await evaluateExamples(native, data.evaluation, {
+    const measured = await evaluateExamples(native, data.evaluation, {
       batchSize: plan.options.perDeviceEvalBatchSize,
       adapter: true,
       onScores: (found) => {
@@ -255,7 +260,10 @@ export class TrainLoop {
       onProgress: (done, total) => tell({ event: "evaluating", done, total }),
       stopped,
     });
-    if (metrics === undefined) return false;
+    if (measured === undefined) return false;
+    const baseCosine = await drift?.measure();
+    if (drift !== undefined && baseCosine === undefined) return false;
+    const metrics = { ...measured, ...(baseCosine === undefined ? {} : { baseCosine }) };
     const seconds = (performance.now() - startedAt) / 1000;
     const { epoch, step } = this;
     this.evaluations.push({ epoch, step, metrics });
@@ -388,8 +396,8 @@ export class TrainLoop {
 
   /** Tokens of an optimiser step, in the mean. */
   private stepTokens(): number {
-    const { ids, count } = this.parts.data.training;
-    return (Math.min(this.pairsPerStep, count) * ids.length) / count;
+    const { data, batches } = this.parts;
+    return Math.min(this.pairsPerStep, data.training.count) * batches.tokensPerExample;
   }
 
   private async tellAndLog(event: TrainEvent): Promise<void> {

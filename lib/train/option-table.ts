@@ -287,6 +287,33 @@ export const TRAIN_OPTIONS = {
     max: 1e6,
     doc: "what the loss at each of these widths counts; default: 1",
   },
+  anchor: {
+    group: "Loss",
+    type: "string",
+    default: null,
+    doc: "texts that stay where the base model has them, so that the others move to them: question1, question2 (and the negatives), or the name of that column",
+  },
+  keep_weight: {
+    group: "Loss",
+    type: "number",
+    default: null,
+    min: 0,
+    max: 1e6,
+    above: true,
+    doc: "add this times 1 - cosine between the vectors of a sample of texts and those of the base model, which keeps them in place",
+  },
+  keep_dataset: {
+    group: "Loss",
+    type: "string",
+    default: null,
+    doc: "file of that sample's texts, on others of which drift is measured; default: the anchored texts of --dataset_name, or all of its texts",
+  },
+  keep_column: {
+    group: "Loss",
+    type: "string",
+    default: "text",
+    doc: "column of that file with the texts",
+  },
   sanity_test: {
     group: "Data",
     type: "boolean",

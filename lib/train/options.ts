@@ -1,6 +1,7 @@
 import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
+import { anchoredSide } from "./anchor.js";
 import { lossRequest } from "./losses.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { checkScheduleSettings, parseSettings, type ScheduleSettings } from "./schedule-settings.js";
@@ -257,6 +258,13 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
   checkScheduleSettings(options, label);
   storageRequest(weightOptions(options), label);
   lossRequest(options, label);
+  anchoredSide(options, label);
+  if (options.keepDataset !== null && options.keepWeight === null && !isEvaluated(options)) {
+    throw new PeftTrainError(
+      "USAGE",
+      `${label("keep_dataset")} needs ${label("keep_weight")}, or ${label("eval_dataset_name")} or ${label("eval_fraction")} to measure drift beside`,
+    );
+  }
   if (options.compute === "int8" && options.device !== "cpu") {
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",
@@ -270,4 +278,8 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
       `${label("eval_dataset_name")} and ${label("eval_fraction")} are two ways to say the same; give one of them`,
     );
   }
+}
+
+function isEvaluated({ evalDatasetName, evalFraction }: ResolvedTrainOptions): boolean {
+  return evalDatasetName !== null || evalFraction !== null;
 }

@@ -6,6 +6,7 @@ import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
 import type { ExampleColumns, ExampleKind } from "../data/example-layout.js";
 import {
   type ExampleDataset,
+  type ExampleSource,
   firstExamples,
   loadExamples,
   splitExamples,
@@ -21,6 +22,7 @@ import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
+import { DRIFT_TEXTS } from "./drift.js";
 import { PRIMARY_METRIC, requireMeasurable } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
 import { type LossRequest, lossRequest } from "./losses.js";
@@ -54,6 +56,10 @@ export interface Plan {
 export interface TrainData {
   training: ExampleDataset;
   evaluation: ExampleDataset | undefined;
+  /** Texts of --keep_dataset, but for those whose drift is measured. */
+  kept: ExampleDataset | undefined;
+  /** Texts whose drift is measured beside the evaluation: some of --keep_dataset, or of the evaluation. */
+  heldOut: ExampleDataset | undefined;
   base: Fingerprint;
 }
 
@@ -110,7 +116,7 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
 
 /** What would be found wrong only after a download otherwise. */
 async function requirePlaces(options: ResolvedTrainOptions): Promise<void> {
-  for (const file of [options.datasetName, options.evalDatasetName]) {
+  for (const file of [options.datasetName, options.evalDatasetName, options.keepDataset]) {
     if (file === null) continue;
     await access(file).catch((cause) => {
       throw fileError(file, cause);
@@ -155,14 +161,16 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
   const hashing = fingerprint(plan.model);
   hashing.catch(() => {}); // reported below, unless the data fails first
   const tokenizer = await loadTokenizer(plan.model);
+  const load = (source: ExampleSource): Promise<ExampleDataset> =>
+    loadExamples(source, tokenizer, (bytesRead, bytesTotal) => {
+      tell({ event: "reading", path: source.path, bytesRead, bytesTotal });
+    });
+  const { question1Prefix, question2Prefix, maxLength } = plan;
   const read = async (path: string, kinds: readonly ExampleKind[]): Promise<ExampleDataset> => {
     const columns = exampleColumns(options);
-    const { question1Prefix, question2Prefix, maxLength } = plan;
     const { scoreRange } = loss;
     const source = { path, columns, kinds, scoreRange, question1Prefix, question2Prefix, maxLength };
-    const dataset = await loadExamples(source, tokenizer, (bytesRead, bytesTotal) => {
-      tell({ event: "reading", path, bytesRead, bytesTotal });
-    });
+    const dataset = await load(source);
     const { teacherEmbeddings } = options;
     const whole =
       dataset.kind === "texts" && teacherEmbeddings !== null
@@ -183,7 +191,27 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
   if (evaluation !== undefined) requireMeasurable(evaluation, options.labelColumn, part("set aside"));
   const learned = examplesForLoss(training, plan, part("left for training"));
   for (const message of learned.warnings) tell({ event: "warning", message });
-  return { training: learned.dataset, evaluation, base: await hashing };
+  const keep = await readKept(plan, load);
+  return {
+    training: learned.dataset,
+    evaluation,
+    kept: keep?.train,
+    heldOut: evaluation && (keep?.eval ?? evaluation),
+    base: await hashing,
+  };
+}
+
+/** The texts of --keep_dataset, half of them and at most 1,000 set aside. */
+async function readKept(
+  { options, maxLength }: Plan,
+  load: (source: ExampleSource) => Promise<ExampleDataset>,
+): Promise<{ train: ExampleDataset; eval: ExampleDataset } | undefined> {
+  const { keepDataset: path, keepColumn: question1, prefix, sanityTest, seed } = options;
+  if (path === null) return undefined;
+  const prefixes = { question1Prefix: prefix, question2Prefix: prefix };
+  const whole = await load({ path, columns: { question1 }, kinds: ["texts"], maxLength, ...prefixes });
+  const texts = sanityTest ? firstExamples(whole, SANITY_EXAMPLES) : whole;
+  return splitExamples(texts, Math.min(1 / 2, DRIFT_TEXTS / texts.count), seed);
 }
 
 /** The columns that the options name. */

@@ -15,6 +15,7 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
   "model_name_or_path",
   "dataset_name",
   "eval_dataset_name",
+  "keep_dataset",
   "per_device_eval_batch_size",
   "num_train_epochs",
   "max_train_steps",
@@ -40,7 +41,10 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
 ]);
 
 /** What decides the result of this run. */
-export function identityOf(options: ResolvedTrainOptions, { training, evaluation }: TrainData): RunIdentity {
+export function identityOf(
+  options: ResolvedTrainOptions,
+  { training, evaluation, kept }: TrainData,
+): RunIdentity {
   const { totalSteps, warmupSteps } = scheduleOf(options, runLength(options, training.count).totalSteps);
   return {
     options: fixedOptions(options),
@@ -50,6 +54,7 @@ export function identityOf(options: ResolvedTrainOptions, { training, evaluation
     trainSha256: training.sha256,
     evalPairs: evaluation?.count ?? 0,
     evalSha256: evaluation?.sha256 ?? null,
+    keepSha256: kept?.sha256 ?? null,
   };
 }
 
@@ -156,6 +161,7 @@ function requireSameData({ folder, identity }: Checkpoint, found: RunIdentity, d
   for (const [flag, file, was, is] of [
     ["--dataset_name", data.training.path, identity.trainSha256, found.trainSha256],
     ["--eval_dataset_name", data.evaluation?.path, identity.evalSha256, found.evalSha256],
+    ["--keep_dataset", data.kept?.path, identity.keepSha256 ?? null, found.keepSha256 ?? null],
   ] as const) {
     if (was === is) continue;
     const now = is === null ? "this run has no such file" : `that of ${file} is ${is}`;

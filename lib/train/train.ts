@@ -3,7 +3,9 @@ import type { HubAccess } from "../hub/access.js";
 import { hubSettings } from "../hub/settings.js";
 import { loadEngine } from "../native/load.js";
 import type { EngineInfo, NativeEngine } from "../native/types.js";
+import { TrainBatches } from "./batches.js";
 import { openCheckpoint } from "./checkpoint.js";
+import { Drift } from "./drift.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
 import { findCheckpoint, type ResumeSource } from "./find-checkpoint.js";
@@ -110,6 +112,13 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       ...(plan.storage && { storage: plan.storage }),
     });
     try {
+      const base = {
+        native,
+        onProgress: (done: number, total: number) => tell({ event: "preparing", done, total }),
+        stopped: () => this.stopping,
+      };
+      const batches = await TrainBatches.prepare(plan, data, base);
+      const drift = data.heldOut && (await Drift.prepare(data.heldOut, options.seed, base));
       using tracker = await Tracker.open(options, output);
       if (tracker.wandbPath !== undefined)
         tell({ event: "tracking", tracker: "wandb", path: tracker.wandbPath });
@@ -120,6 +129,8 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       const loop = new TrainLoop({
         plan,
         data,
+        batches,
+        drift,
         native,
         output,
         engine: engine.info(),
@@ -182,5 +193,11 @@ async function resumeSource(options: ResolvedTrainOptions): Promise<ResumeSource
 
 /** What there are thousands of, and what matters only at its moment. */
 function isProgress({ event }: TrainEvent): boolean {
-  return event === "step" || event === "reading" || event === "downloading" || event === "evaluating";
+  return (
+    event === "step" ||
+    event === "reading" ||
+    event === "downloading" ||
+    event === "preparing" ||
+    event === "evaluating"
+  );
 }

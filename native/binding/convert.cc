@@ -51,6 +51,10 @@ std::vector<T> copy_array(const Napi::Object& object, const char* name, napi_typ
   return std::vector<T>(array.Data(), array.Data() + array.ElementLength());
 }
 
+std::vector<float> to_vectors(const Napi::Object& object) {
+  return copy_array<float, Napi::Float32Array>(object, "vectors", napi_float32_array, "a Float32Array");
+}
+
 }  // namespace
 
 std::string to_string(const Napi::Value& value, const char* name) {
@@ -161,6 +165,14 @@ ExampleBatch to_example_batch(const Napi::Value& value) {
   const Napi::Object o = value.As<Napi::Object>();
   batch.labels = copy_array<float, Napi::Float32Array>(o, "labels", napi_float32_array, "a Float32Array");
   if (!o.Get("textsPerExample").IsUndefined()) batch.texts_per_example = to_count(o, "textsPerExample", 1);
+  if (!o.Get("fixed").IsUndefined()) {
+    const Napi::Object fixed = to_object(o.Get("fixed"), "fixed");
+    batch.fixed = {to_count(fixed, "first", 0), to_count(fixed, "count", 1), to_vectors(fixed)};
+  }
+  if (!o.Get("kept").IsUndefined()) {
+    const Napi::Object kept = to_object(o.Get("kept"), "kept");
+    batch.kept = {to_token_batch(kept), to_vectors(kept), finite(kept, "weight", 0)};
+  }
   return batch;
 }
 

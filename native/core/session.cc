@@ -136,38 +136,35 @@ Adapter& Session::adapter(const char* caller) const {
 }
 
 double Session::accumulate(const ExampleBatch& batch, const PassOptions& options, double scale) {
-  const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
-  const auto labels = static_cast<int64_t>(batch.labels.size());
-  check_batch(batch.tokens, encoder_.shape());
-  if (each < 1 || texts == 0 || texts % each != 0) {
-    throw EngineError("USAGE", "Bad batch: " + std::to_string(texts) + " texts are no examples of " +
-                                   std::to_string(each) + " texts");
-  }
-  const int64_t examples = texts / each;
   const ModelShape& shape = encoder_.shape();
+  check_examples(batch, shape);
   const Objective objective(options.loss, shape.hidden_size);
-  objective.check(each, examples, labels);
+  objective.check(batch.texts_per_example, batch.examples(), static_cast<int64_t>(batch.labels.size()));
   Adapter& lora = adapter("step");
   lora.gradient().zero_();
   encoder_.prepare(true,
                    {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
                     static_cast<float>(lora.dropout()), options.seed, options.step});
-  const auto runs = split_batch(batch.tokens, each, options.micro_batch_tokens);
-  return objective.separable() ? accumulate_apart(batch, runs, objective, scale)
-                               : accumulate_together(batch, runs, objective, scale);
+  const auto runs = split_batch(batch.tokens, batch.encoded_per_example(), options.micro_batch_tokens);
+  const double loss = objective.separable() ? accumulate_apart(batch, runs, objective, scale)
+                                            : accumulate_together(batch, runs, objective, scale);
+  if (batch.kept.weight == 0) return loss;
+  return loss + accumulate_kept(batch.kept, options.micro_batch_tokens, scale);
 }
 
 double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
                                  double scale) {
-  const int64_t each = batch.texts_per_example, examples = batch.tokens.texts() / each;
+  const int64_t examples = batch.examples(), encoded_each = batch.encoded_per_example();
   const int64_t labels_each = static_cast<int64_t>(batch.labels.size()) / examples;
   double value = 0;
   for (const auto& [first, texts] : runs) {
     const MicroBatch micro = make_micro_batch(batch.tokens, first, texts, encoder_.device());
-    const auto labels =
-        at::ArrayRef<float>(batch.labels).slice(first / each * labels_each, texts / each * labels_each);
-    const LossValue loss = objective(encoder_.forward(micro, true), each, labels, examples);
-    encoder_.backward(micro, loss.gradient.mul(scale));
+    const int64_t first_example = first / encoded_each;
+    const auto labels = at::ArrayRef<float>(batch.labels)
+                            .slice(first_example * labels_each, texts / encoded_each * labels_each);
+    const Tensor vectors = with_fixed(batch, first_example, encoder_.forward(micro, true));
+    const LossValue loss = objective(vectors, batch.texts_per_example, labels, examples);
+    encoder_.backward(micro, without_fixed(batch, loss.gradient).mul(scale));
     value += loss.value;
   }
   return value;
@@ -175,11 +172,10 @@ double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs
 
 double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& runs,
                                     const Objective& objective, double scale) {
-  const int64_t each = batch.texts_per_example, texts = batch.tokens.texts();
   const auto micro_batch = [&](const TextRun& run) {
     return make_micro_batch(batch.tokens, run.first, run.second, encoder_.device());
   };
-  Tensor pooled = at::empty({texts, encoder_.shape().hidden_size},
+  Tensor pooled = at::empty({batch.tokens.texts(), encoder_.shape().hidden_size},
                             at::TensorOptions().dtype(at::kFloat).device(encoder_.device()));
   // What the last run keeps is still there when backward begins, so that run goes forward once only, and so
   // does a batch that is a single run.
@@ -187,13 +183,32 @@ double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& r
     const bool last = &run == &runs.back();
     pooled.narrow(0, run.first, run.second).copy_(encoder_.forward(micro_batch(run), last));
   }
-  const LossValue loss = objective(pooled, each, batch.labels, texts / each);
+  const LossValue loss =
+      objective(with_fixed(batch, 0, pooled), batch.texts_per_example, batch.labels, batch.examples());
+  const Tensor gradient = without_fixed(batch, loss.gradient);
   for (auto run = runs.rbegin(); run != runs.rend(); ++run) {
     const MicroBatch micro = micro_batch(*run);
     if (run != runs.rbegin()) encoder_.forward(micro, true);
-    encoder_.backward(micro, loss.gradient.narrow(0, run->first, run->second).mul(scale));
+    encoder_.backward(micro, gradient.narrow(0, run->first, run->second).mul(scale));
   }
   return loss.value;
+}
+
+double Session::accumulate_kept(const KeptTexts& kept, int64_t micro_batch_tokens, double scale) {
+  const int64_t d = encoder_.shape().hidden_size;
+  const Objective distance({.kind = LossKind::kMse}, d);
+  // 1 - cos is half the squared distance of unit vectors, of which that loss is the mean over d entries.
+  const double weight = kept.weight * static_cast<double>(d) / 2;
+  encoder_.prepare(true, {});
+  double value = 0;
+  for (const auto& [first, texts] : split_batch(kept.tokens, 1, micro_batch_tokens)) {
+    const MicroBatch micro = make_micro_batch(kept.tokens, first, texts, encoder_.device());
+    const auto vectors = at::ArrayRef<float>(kept.vectors).slice(first * d, texts * d);
+    LossValue loss = distance(encoder_.forward(micro, true), 1, vectors, kept.tokens.texts());
+    encoder_.backward(micro, loss.gradient.mul_(weight * scale));
+    value += weight * loss.value;
+  }
+  return value;
 }
 
 StepResult Session::step(const ExampleBatch& batch, const StepOptions& options) {

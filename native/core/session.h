@@ -9,6 +9,7 @@
 #include "core/adam.h"
 #include "core/adapter.h"
 #include "core/encoder.h"
+#include "core/example_batch.h"
 #include "core/objective.h"
 
 namespace peft {
@@ -21,13 +22,6 @@ struct SessionOptions {
   int threads = 0;                       // 0: libtorch's default, one a physical core
   std::optional<WeightStorage> storage;  // without: as the file has them
   bool activation_checkpointing = false;
-};
-
-/// Example i is texts k i to k i + k - 1: one text, a pair, or an anchor, its positive and its negatives.
-struct ExampleBatch {
-  TokenBatch tokens;
-  std::vector<float> labels;  // as many for every example
-  int64_t texts_per_example = 2;
 };
 
 struct PassOptions {
@@ -111,6 +105,9 @@ class Session {
   /// Size under Memory Limited Setup" (GradCache), 2021.
   double accumulate_together(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
                              double scale);
+  /// The same of the texts that are to stay where they are. Without dropout, whose noise would pass for
+  /// drift.
+  double accumulate_kept(const KeptTexts& kept, int64_t micro_batch_tokens, double scale);
 
   int threads_;
   Encoder encoder_;

@@ -36,6 +36,18 @@ describe("verify-resume", () => {
     expect(readdirSync(temporary.path())).toEqual(before);
   });
 
+  it("finds the same bytes where texts are anchored and kept", async () => {
+    const { code, stdout, stderr } = await run(
+      "--kills=2",
+      "--max_train_steps=200",
+      "--anchor=question2",
+      "--keep_weight=2",
+      "--eval_fraction=0.2",
+    );
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain("The same bytes");
+  });
+
   it("keeps both runs where they differ, and ends with 1", async () => {
     const child = startCli(args("--kills=1", "--max_train_steps=40", "--output_dir=both", "--json"), {
       cwd: temporary.path(),

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { gatherTexts } from "../../lib/embed.js";
 import { loadEngine } from "../../lib/native/load.js";
 import type { NativeEncoder, OpenOptions } from "../../lib/native/types.js";
 import { casePairs, caseTexts, goldenPath, goldenShape, goldenSpec } from "../parity/golden.js";
@@ -130,6 +131,34 @@ describe("a native encoder", () => {
     await expect(loadEngine().open({ ...OPEN, device: "tpu" })).rejects.toMatchObject({ code: "USAGE" });
   });
 
+  it("takes texts as vectors, and texts to keep", async () => {
+    const shape = { ...OPEN.shape, hiddenDropout: 0, attentionDropout: 0 };
+    const encoder = await loadEngine().open({ ...OPEN, shape });
+    await encoder.createAdapter(spec, 1);
+    const width = OPEN.shape.hiddenSize;
+    const { cuSeqlens, labels } = casePairs;
+    const texts = Int32Array.from(labels.keys());
+    const side = (place: number) =>
+      gatherTexts(
+        { ids: casePairs.ids, offsets: cuSeqlens },
+        texts.map((i) => 2 * i + place),
+      );
+    const vectors = await encoder.encode(side(1), ENCODE);
+    expect(vectors).toHaveLength(width * texts.length);
+    const plain = await encoder.gradients(casePairs, STEP);
+    // An adapter that is nothing yet: the anchored side is where it was, and half of the gradient is gone.
+    const anchored = { ...side(0), labels, textsPerExample: 2, fixed: { first: 1, count: 1, vectors } };
+    const found = await encoder.gradients(anchored, STEP);
+    expect(found.loss).toBeCloseTo(plain.loss, 6);
+    expect(found.gradients).not.toEqual(plain.gradients);
+    // As far away as a vector can be: 1 - cosine is 2.
+    const kept = { ...side(1), vectors: vectors.map((value) => -value), weight: 1.5 };
+    expect((await encoder.gradients({ ...anchored, kept }, STEP)).loss).toBeCloseTo(plain.loss + 3, 5);
+    const few = { ...anchored, fixed: { first: 1, count: 1, vectors: vectors.subarray(1) } };
+    await expect(encoder.step(few, STEP)).rejects.toMatchObject({ code: "USAGE" });
+    await encoder.close();
+  });
+
   it("throws a TypeError for every value of a wrong type, and goes on", async () => {
     const encoder = await open();
     const raw = encoder as unknown as Record<string, (...args: unknown[]) => unknown>;
@@ -152,6 +181,12 @@ describe("a native encoder", () => {
       ["encode", [{ ids: value, cuSeqlens: caseTexts.cuSeqlens }, ENCODE]],
       ["step", [value, STEP]],
       ["step", [{ ...casePairs, labels: value }, STEP]],
+      ...(value === undefined
+        ? []
+        : ([
+            ["step", [{ ...casePairs, fixed: value }, STEP]],
+            ["step", [{ ...casePairs, kept: value }, STEP]],
+          ] as [string, unknown[]][])),
       ["createAdapter", [value, 1]],
       ["createAdapter", [{ modules: value, dropout: 0 }, 1]],
       ["createAdapter", [{ modules: [value], dropout: 0 }, 1]],

@@ -70,6 +70,52 @@ Setup with_dropout(AdapterSpec spec) {
 
 constexpr PassOptions kPass = {42, 3, 1000};
 
+std::vector<float> unit_vectors(int64_t texts, int64_t dimension) {
+  const at::Tensor rows = at::randn({texts, dimension});
+  const at::Tensor unit = (rows / rows.norm(2, 1, true)).contiguous();
+  return {unit.const_data_ptr<float>(), unit.const_data_ptr<float>() + unit.numel()};
+}
+
+/// Gives the examples so many texts, those at these places as vectors. What was a text of them stays one of
+/// another example.
+void anchor(Setup& setup, int64_t texts_per_example, FixedTexts places) {
+  setup.batch.texts_per_example = texts_per_example;
+  setup.batch.fixed = std::move(places);
+  const int64_t examples = setup.batch.examples();
+  setup.batch.fixed.vectors = unit_vectors(examples * setup.batch.fixed.count, setup.shape.hidden_size);
+  setup.batch.labels.clear();
+  for (int64_t i = 0; i < examples; i++) setup.batch.labels.push_back(i % 3 == 0 ? 1.0f : 0.0f);
+}
+
+void keep(Setup& setup, double weight) {
+  const TokenBatch tokens = some_pairs(setup.shape, {9, 3, 40, 21}).tokens;
+  setup.batch.kept = {tokens, unit_vectors(tokens.texts(), setup.shape.hidden_size), weight};
+}
+
+void check_finite_differences(const Setup& setup) {
+  std::map<std::string, std::vector<float>> gradients, unused;
+  setup.session()->gradients(setup.batch, kPass, gradients);
+  at::manual_seed(3);
+  for (int trial = 0; trial < 4; trial++) {
+    // Along a random direction: d loss = gradient . direction * 2h, with the same masks on both sides.
+    Setup plus = setup, minus = setup;
+    double expected = 0;
+    const double h = 1e-3;
+    for (const auto& [key, value] : setup.adapter) {
+      const at::Tensor direction = at::randn_like(value);
+      plus.adapter[key] = value + h * direction;
+      minus.adapter[key] = value - h * direction;
+      expected += (as_tensor(gradients.at(key)) * direction.flatten()).sum(at::kDouble).item<double>();
+    }
+    const double slope = (plus.session()->gradients(setup.batch, kPass, unused) -
+                          minus.session()->gradients(setup.batch, kPass, unused)) /
+                         (2 * h);
+    // The loss in fp32 carries about 1e-7, which a step of 1e-3 turns into 1e-4; the curvature adds a little.
+    check(std::abs(slope - expected) < 1e-3 + 0.01 * std::abs(expected),
+          "slope " + std::to_string(slope) + " against " + std::to_string(expected));
+  }
+}
+
 }  // namespace
 
 PEFT_TEST(embeddings_match_the_oracle) {
@@ -149,6 +195,80 @@ PEFT_TEST(losses_over_the_whole_batch_match_autograd) {
   }
 }
 
+PEFT_TEST(anchored_gradients_match_autograd) {
+  for (const int64_t each : {2, 3}) {
+    for (const FixedTexts& places : {FixedTexts{0, 1}, FixedTexts{1, each - 1}}) {
+      Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.1));
+      anchor(setup, each, places);
+      for (const bool over_batch : {false, true}) {
+        if (!over_batch && each > 2) continue;  // the pair loss takes pairs
+        PassOptions pass = kPass;
+        if (over_batch) {
+          setup.batch.labels.clear();
+          pass.loss.kind = LossKind::kMultipleNegativesRanking;
+          pass.loss.scale = 20;
+        }
+        for (const int64_t tokens : {1, 100, 1000}) {
+          pass.micro_batch_tokens = tokens;
+          check_gradients(setup, pass,
+                          std::to_string(places.count) + " of " + std::to_string(each) + " texts fixed at " +
+                              std::to_string(places.first));
+        }
+      }
+    }
+  }
+}
+
+PEFT_TEST(the_gradient_of_kept_texts_matches_autograd) {
+  for (const bool anchored : {false, true}) {
+    for (const Pooling pooling : {Pooling::kMean, Pooling::kCls}) {
+      Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 4, 2.0, 0.3));
+      setup.pooling = pooling;
+      if (anchored) anchor(setup, 2, {1, 1});
+      keep(setup, 1.7);
+      for (const int64_t tokens : {1, 50, 1000})
+        check_gradients(setup, {9, 8, tokens}, "kept, micro-batches of " + std::to_string(tokens));
+    }
+  }
+}
+
+PEFT_TEST(kept_texts_cost_nothing_where_the_adapter_is_nothing) {
+  Setup setup = with_dropout(spec_for(tiny_shape(), kQkv, 4, 2.0, 0.2));
+  const auto session = setup.session();
+  session->create_adapter(setup.spec, 3);
+  std::map<std::string, std::vector<float>> without, with;
+  const double loss = session->gradients(setup.batch, kPass, without);
+  setup.batch.kept = {setup.batch.tokens, session->encode(setup.batch.tokens, false, true, 1000), 10};
+  check(std::abs(session->gradients(setup.batch, kPass, with) - loss) < 1e-9, "loss");
+  for (const auto& [key, gradient] : without)
+    check_close(as_tensor(with.at(key)), as_tensor(gradient), 1e-6, 1e-6, key);
+}
+
+PEFT_TEST(bad_anchors_are_refused) {
+  Setup setup(tiny_shape(), spec_for(tiny_shape(), kQkv, 4, 2.0, 0));
+  const auto session = setup.session();
+  const auto refused = [&](const Setup& bad, const std::string& message) {
+    check_error([&] { session->step(bad.batch, {kPass, {}, 0}); }, "USAGE", message);
+  };
+  Setup all = setup;
+  all.batch.fixed = {0, 2, {}};
+  refused(all, "2 texts from place 0 on cannot be fixed in examples of 2 texts");
+  Setup beyond = setup;
+  beyond.batch.fixed = {2, 1, {}};
+  refused(beyond, "1 texts from place 2 on");
+  Setup few = setup;
+  anchor(few, 2, {1, 1});
+  few.batch.fixed.vectors.pop_back();
+  refused(few, "expected 480 numbers for 10 fixed texts, got 479");
+  Setup kept = setup;
+  keep(kept, 1);
+  kept.batch.kept.vectors.push_back(0);
+  refused(kept, "numbers for 4 kept texts");
+  kept.batch.kept.tokens = {{}, {0}};
+  kept.batch.kept.vectors.clear();
+  refused(kept, "no texts are kept");
+}
+
 PEFT_TEST(activation_checkpointing_changes_memory_and_nothing_else) {
   AdapterSpec one_layer;
   one_layer.modules.push_back({"encoder.layer.1.output.dense", 4, 2.0});
@@ -168,28 +288,11 @@ PEFT_TEST(activation_checkpointing_changes_memory_and_nothing_else) {
 }
 
 PEFT_TEST(gradients_match_finite_differences) {
-  const Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 2, 1.0, 0.2));
-  std::map<std::string, std::vector<float>> gradients, unused;
-  setup.session()->gradients(setup.batch, kPass, gradients);
-  at::manual_seed(3);
-  for (int trial = 0; trial < 4; trial++) {
-    // Along a random direction: d loss = gradient . direction * 2h, with the same masks on both sides.
-    Setup plus = setup, minus = setup;
-    double expected = 0;
-    const double h = 1e-3;
-    for (const auto& [key, value] : setup.adapter) {
-      const at::Tensor direction = at::randn_like(value);
-      plus.adapter[key] = value + h * direction;
-      minus.adapter[key] = value - h * direction;
-      expected += (as_tensor(gradients.at(key)) * direction.flatten()).sum(at::kDouble).item<double>();
-    }
-    const double slope = (plus.session()->gradients(setup.batch, kPass, unused) -
-                          minus.session()->gradients(setup.batch, kPass, unused)) /
-                         (2 * h);
-    // The loss in fp32 carries about 1e-7, which a step of 1e-3 turns into 1e-4; the curvature adds a little.
-    check(std::abs(slope - expected) < 1e-3 + 0.01 * std::abs(expected),
-          "slope " + std::to_string(slope) + " against " + std::to_string(expected));
-  }
+  Setup setup = with_dropout(spec_for(tiny_shape(), kAll, 2, 1.0, 0.2));
+  check_finite_differences(setup);
+  anchor(setup, 2, {1, 1});
+  keep(setup, 1.7);
+  check_finite_differences(setup);
 }
 
 PEFT_TEST(steps_repeat_to_the_bit) {

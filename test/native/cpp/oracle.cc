@@ -23,11 +23,11 @@ class Oracle {
     for (const auto& [key, value] : adapter) lora_[key] = value.clone().requires_grad_(true);
   }
 
-  Tensor embed_text(const ExampleBatch& batch, int64_t text, Pooling pooling) {
-    first_ = batch.tokens.offsets[text];
-    const int64_t length = batch.tokens.offsets[text + 1] - first_;
-    const Tensor ids = at::tensor(
-        std::vector<int64_t>(batch.tokens.ids.begin() + first_, batch.tokens.ids.begin() + first_ + length));
+  Tensor embed_text(const TokenBatch& batch, int64_t text, Pooling pooling) {
+    first_ = batch.offsets[text];
+    const int64_t length = batch.offsets[text + 1] - first_;
+    const Tensor ids =
+        at::tensor(std::vector<int64_t>(batch.ids.begin() + first_, batch.ids.begin() + first_ + length));
     Tensor x = w("embeddings.word_embeddings.weight").index_select(0, ids) +
                w("embeddings.position_embeddings.weight").slice(0, 0, length) +
                w("embeddings.token_type_embeddings.weight")[0];
@@ -35,6 +35,8 @@ class Oracle {
     for (int64_t i = 0; i < shape_.num_layers; i++) x = layer(i, x);
     return pooling == Pooling::kCls ? x[0] : x.mean(0);
   }
+
+  void stop_dropout() { training_ = false; }
 
   Weights gradients() const {
     Weights out;
@@ -107,6 +109,11 @@ class Oracle {
   Weights lora_;
   int64_t first_ = 0;
 };
+
+Tensor row_of(const std::vector<float>& vectors, size_t row, int64_t dimension) {
+  const auto first = vectors.begin() + static_cast<int64_t>(row) * dimension;
+  return at::tensor(std::vector<float>(first, first + dimension));
+}
 
 Tensor pair_loss(const std::vector<Tensor>& rows, const std::vector<float>& labels) {
   Tensor loss = at::zeros({});
@@ -199,14 +206,32 @@ OracleResult run_oracle(const ModelShape& shape, const Weights& bert, const Adap
                         const Weights& adapter, Pooling pooling, const ExampleBatch& batch, bool training,
                         const PassOptions& pass) {
   Oracle oracle(shape, bert, spec, adapter, training, pass);
+  const auto unit = [&](const TokenBatch& texts, int64_t text) {
+    const Tensor pooled = oracle.embed_text(texts, text, pooling);
+    return pooled / pooled.norm().clamp_min(1e-12);
+  };
   std::vector<Tensor> rows;
-  for (int64_t text = 0; text < batch.tokens.texts(); text++) {
-    const Tensor pooled = oracle.embed_text(batch, text, pooling);
-    rows.push_back(pooled / pooled.norm().clamp_min(1e-12));
+  int64_t encoded = 0;
+  size_t given = 0;
+  for (int64_t i = 0; i < batch.examples() * batch.texts_per_example; i++) {
+    const int64_t place = i % batch.texts_per_example - batch.fixed.first;
+    const bool fixed = place >= 0 && place < batch.fixed.count;
+    rows.push_back(fixed ? row_of(batch.fixed.vectors, given++, shape.hidden_size)
+                         : unit(batch.tokens, encoded++));
   }
-  const Tensor loss = pass.loss.kind == LossKind::kMultipleNegativesRanking
-                          ? ranking_loss(rows, batch.texts_per_example, pass.loss.scale)
-                          : pair_loss(rows, batch.labels);
+  Tensor loss = pass.loss.kind == LossKind::kMultipleNegativesRanking
+                    ? ranking_loss(rows, batch.texts_per_example, pass.loss.scale)
+                    : pair_loss(rows, batch.labels);
+  if (batch.kept.weight > 0) {
+    oracle.stop_dropout();
+    const int64_t texts = batch.kept.tokens.texts();
+    Tensor drift = at::zeros({});
+    for (int64_t i = 0; i < texts; i++) {
+      const Tensor base = row_of(batch.kept.vectors, static_cast<size_t>(i), shape.hidden_size);
+      drift = drift + 1 - (unit(batch.kept.tokens, i) * base).sum();
+    }
+    loss = loss + batch.kept.weight * drift / static_cast<double>(texts);
+  }
   loss.backward();
   return {at::stack(rows).detach(), loss.item<double>(), oracle.gradients()};
 }

@@ -69,7 +69,11 @@ describe("a run", () => {
     expect(engine.steps.map(({ batch }) => batch.cuSeqlens.length - 1)).toEqual([24, 21]);
     expect(engine.steps[0]?.batch).toMatchObject({ textsPerExample: 3, labels: new Float32Array(0) });
     expect(engine.steps[0]?.options.loss).toEqual({ name: "triplet", distance: "cosine", margin: 0.2 });
-    expect(metrics[0]).toEqual({ triplets: 5, tripletAccuracy: expect.any(Number) });
+    expect(metrics[0]).toEqual({
+      triplets: 5,
+      tripletAccuracy: expect.any(Number),
+      baseCosine: expect.closeTo(1),
+    });
   });
 
   it("of multiple negatives ranking takes pairs with label 1 and measures all", async () => {
@@ -107,6 +111,7 @@ describe("a run", () => {
       pairs: 6,
       spearman: expect.any(Number),
       pearson: expect.any(Number),
+      baseCosine: expect.closeTo(1),
     });
     const record = JSON.parse(readFileSync(path.join(outputDir, "peft_train.json"), "utf8"));
     expect(record.threshold).toBeNull();
@@ -132,7 +137,11 @@ describe("a run", () => {
       const target = vectors.subarray(32 * row, 32 * (row + 1));
       expect(batch.labels.subarray(32 * i, 32 * (i + 1))).toEqual(target);
     }
-    expect(metrics[0]).toEqual({ texts: 4, teacherCosine: expect.any(Number) });
+    expect(metrics[0]).toEqual({
+      texts: 4,
+      teacherCosine: expect.any(Number),
+      baseCosine: expect.closeTo(1),
+    });
   });
 
   it("warns of widths that leave out the whole vector", async () => {

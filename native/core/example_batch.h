@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "core/packed_batch.h"
+
+namespace peft {
+
+/// Texts that come as vectors, at the same places of every example: the encoder does not see them, and they
+/// get no gradient.
+struct FixedTexts {
+  int64_t first = 0;
+  int64_t count = 0;
+  std::vector<float> vectors;  // [examples, count, d]
+};
+
+/// Texts that training is to leave where they are: weight * (1 - cosine to their vector), in the mean, is
+/// added to the loss.
+struct KeptTexts {
+  TokenBatch tokens;
+  std::vector<float> vectors;  // [texts, d], of length 1
+  double weight = 0;
+};
+
+/// Examples of k texts: one, a pair, or an anchor, its positive and its negatives. Those that are not fixed
+/// lie side by side in `tokens`, example by example.
+struct ExampleBatch {
+  TokenBatch tokens;
+  std::vector<float> labels;  // as many for every example
+  int64_t texts_per_example = 2;
+  FixedTexts fixed = {};
+  KeptTexts kept = {};
+
+  int64_t encoded_per_example() const { return texts_per_example - fixed.count; }
+  int64_t examples() const { return tokens.texts() / encoded_per_example(); }
+};
+
+/// Throws USAGE for numbers that do not fit each other, and what check_batch throws. Labels are the loss's
+/// business.
+void check_examples(const ExampleBatch& batch, const ModelShape& shape);
+
+/// All texts' vectors [texts, d] of a run of examples, from those of the encoded ones.
+at::Tensor with_fixed(const ExampleBatch& batch, int64_t first_example, const at::Tensor& encoded);
+/// The rows of the encoded texts among those of all.
+at::Tensor without_fixed(const ExampleBatch& batch, const at::Tensor& rows);
+
+}  // namespace peft
