@@ -1,5 +1,6 @@
 import type { EvalMetrics } from "../train/evaluate.js";
-import { metric, table } from "./terminal.js";
+import type { Evaluation } from "../train/events.js";
+import { count, metric, table } from "./terminal.js";
 
 /** The number that a kind of data is judged by, and its name. */
 export function headline(metrics: EvalMetrics): { name: string; value: number | null } {
@@ -16,12 +17,13 @@ export function measured(metrics: EvalMetrics): { items: number; noun: string } 
   return { items: metrics.pairs, noun: "pairs" };
 }
 
-/** The metrics of every evaluation of a run, a row each. */
-export function evaluationTable(evaluations: readonly { epoch: number; metrics: EvalMetrics }[]): string {
+/** The metrics of every evaluation of a run, a row each; `best` is the step of the one to mark. */
+export function evaluationTable(evaluations: readonly Evaluation[], best: number | undefined): string {
   const columns = evaluations.map(({ metrics }) => summary(metrics));
-  const head = ["After epoch", ...(columns[0] ?? []).map(([name]) => name)];
-  const rows = evaluations.map(({ epoch }, i) => [
-    epoch === 0 ? "none" : String(epoch),
+  const byEpoch = new Set(evaluations.map(({ epoch }) => epoch)).size === evaluations.length;
+  const head = [byEpoch ? "After epoch" : "After step", ...(columns[0] ?? []).map(([name]) => name)];
+  const rows = evaluations.map(({ epoch, step }, i) => [
+    (step === 0 ? "none" : count(byEpoch ? epoch : step)) + (step === best ? " (best)" : ""),
     ...(columns[i] ?? []).map(([, value]) => metric(value)),
   ]);
   return table(head, rows, { right: head.map((_, i) => i).slice(1) });

@@ -1,6 +1,7 @@
 import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
+import { checkEvaluationOptions } from "./best-metric.js";
 import { lossRequest } from "./losses.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { checkScheduleSettings, parseSettings, type ScheduleSettings } from "./schedule-settings.js";
@@ -257,6 +258,7 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
   checkScheduleSettings(options, label);
   storageRequest(weightOptions(options), label);
   lossRequest(options, label);
+  checkEvaluationOptions(options, label);
   if (options.compute === "int8" && options.device !== "cpu") {
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",
