@@ -24,7 +24,9 @@ export type {
   TripletMetrics,
 } from "./train/evaluate.js";
 export type {
+  BestEvaluation,
   EvaluatedEvent,
+  Evaluation,
   LogEvent,
   MemoryEvent,
   ResumedEvent,

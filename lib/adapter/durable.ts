@@ -1,5 +1,5 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { copyFile, open } from "node:fs/promises";
 import { outputError } from "../data/file-error.js";
 
 /** Writes a file and waits until it is on the disk. */
@@ -10,6 +10,17 @@ export async function writeDurably(file: string, content: string | Uint8Array): 
     await handle.sync();
   } catch (cause) {
     throw outputError(file, cause);
+  }
+}
+
+/** Copies a file and waits until the copy is on the disk. */
+export async function copyDurably(from: string, to: string): Promise<void> {
+  try {
+    await copyFile(from, to);
+    await using handle = await open(to, "r+");
+    await handle.sync();
+  } catch (cause) {
+    throw outputError(to, cause);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { EvalMetrics } from "../train/evaluate.js";
+import type { Evaluation } from "../train/events.js";
 import { headline } from "../train/headline.js";
-import { metric, table } from "./terminal.js";
+import { count, metric, table } from "./terminal.js";
 
 export { headline } from "../train/headline.js";
 
@@ -11,12 +12,13 @@ export function measured(metrics: EvalMetrics): { items: number; noun: string } 
   return { items: metrics.pairs, noun: "pairs" };
 }
 
-/** The metrics of every evaluation of a run, a row each. */
-export function evaluationTable(evaluations: readonly { epoch: number; metrics: EvalMetrics }[]): string {
+/** The metrics of every evaluation of a run, a row each; `best` is the step of the one to mark. */
+export function evaluationTable(evaluations: readonly Evaluation[], best: number | undefined): string {
   const columns = evaluations.map(({ metrics }) => summary(metrics));
-  const head = ["After epoch", ...(columns[0] ?? []).map(([name]) => name)];
-  const rows = evaluations.map(({ epoch }, i) => [
-    epoch === 0 ? "none" : String(epoch),
+  const byEpoch = new Set(evaluations.map(({ epoch }) => epoch)).size === evaluations.length;
+  const head = [byEpoch ? "After epoch" : "After step", ...(columns[0] ?? []).map(([name]) => name)];
+  const rows = evaluations.map(({ epoch, step }, i) => [
+    (step === 0 ? "none" : count(byEpoch ? epoch : step)) + (step === best ? " (best)" : ""),
     ...(columns[i] ?? []).map(([, value]) => metric(value)),
   ]);
   return table(head, rows, { right: head.map((_, i) => i).slice(1) });

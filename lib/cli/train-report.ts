@@ -3,7 +3,14 @@ import path from "node:path";
 import { CHECKPOINT, EVENTS_FOLDER } from "../adapter/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { EvalMetrics } from "../train/evaluate.js";
-import type { EvaluatedEvent, MemoryEvent, StartedEvent, TrainEvent, TrainResult } from "../train/events.js";
+import type {
+  BestEvaluation,
+  EvaluatedEvent,
+  MemoryEvent,
+  StartedEvent,
+  TrainEvent,
+  TrainResult,
+} from "../train/events.js";
 import { type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
 import { byFlag, type ResolvedTrainOptions, weightOptions } from "../train/options.js";
 import { shellQuote } from "./arguments.js";
@@ -147,14 +154,16 @@ export class TrainReport implements Report {
     if (done === total) this.clear();
   }
 
-  private evaluated({ epoch, metrics }: EvaluatedEvent): void {
+  private evaluated({ epoch, step, metrics }: EvaluatedEvent): void {
     this.clear();
     const { name, value } = headline(metrics);
-    if (epoch === 0) this.before = value;
-    const when = epoch === 0 ? "before training" : `after epoch ${epoch}/${this.started?.epochs}`;
-    this.print(
-      `${name} ${when}: ${bold(metric(value))}${epoch === 0 ? "" : this.gain(value)}${drifted(epoch, metrics)}`,
-    );
+    if (step === 0) this.before = value;
+    const { epochs = 0, stepsPerEpoch = 1, totalSteps = 0 } = this.started ?? {};
+    const ended = step % stepsPerEpoch === 0 || step === totalSteps;
+    const after = ended ? `epoch ${epoch}/${epochs}` : `step ${count(step)}/${count(totalSteps)}`;
+    const when = step === 0 ? "before training" : `after ${after}`;
+    const change = step === 0 ? "" : `${this.gain(value)}${drifted(metrics)}`;
+    this.print(`${name} ${when}: ${bold(metric(value))}${change}`);
   }
 
   private gain(value: number | null): string {
@@ -165,7 +174,9 @@ export class TrainReport implements Report {
 
   private finished(result: TrainResult): void {
     this.clear();
-    if (result.evaluations.length > 0) this.print(evaluationTable(result.evaluations));
+    if (result.evaluations.length > 0) {
+      this.print(evaluationTable(result.evaluations, result.best?.step));
+    }
     if (result.savedStep === null) {
       this.print("Stopped before the first step: nothing was written.");
       return;
@@ -175,11 +186,27 @@ export class TrainReport implements Report {
         `Stopped. Kept: the adapter as it stood after step ${count(result.savedStep)}, in ${shortPath(result.outputDir)}`,
       );
     }
+    if (result.stoppedEarly) {
+      const waited = this.options.earlyStoppingPatience as number;
+      const evaluations = waited === 1 ? "evaluation" : `${count(waited)} evaluations`;
+      this.print(
+        `Ended early, after step ${count(result.steps)}: the last ${evaluations} brought no gain in ${result.best?.metric}.`,
+      );
+    }
+    if (result.best !== null) this.printBest(result, result.best);
     this.print(fileTable(result.outputDir));
     const speed = count(Math.round(result.pairsPerSecond));
     this.print(`${count(result.steps)} steps in ${duration(result.seconds)}, ${speed} pairs/s.`);
     const next = this.next(result);
     if (next.length > 0) this.print(nextSteps(next));
+  }
+
+  private printBest({ savedStep }: TrainResult, { metric: name, value, step }: BestEvaluation): void {
+    const best = `${name} ${metric(value)}, after step ${count(step)}`;
+    if (this.options.loadBestModelAtEnd) this.print(`The adapter is the best one: ${best}.`);
+    else if (step !== savedStep) {
+      this.note(`note: the best one was not the last: ${best}; --load_best_model_at_end would have kept it`);
+    }
   }
 
   private print(text: string): void {
@@ -195,8 +222,8 @@ export class TrainReport implements Report {
   }
 }
 
-function drifted(epoch: number, { baseCosine }: EvalMetrics): string {
-  return epoch === 0 || baseCosine === undefined ? "" : `, cosine to the base model ${metric(baseCosine)}`;
+function drifted({ baseCosine }: EvalMetrics): string {
+  return baseCosine === undefined ? "" : `, cosine to the base model ${metric(baseCosine)}`;
 }
 
 /** As PEFT's print_trainable_parameters prints it. */

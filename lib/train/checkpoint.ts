@@ -6,7 +6,7 @@ import { type AdapterRecord, RECORD_FILE, readRecord } from "../adapter/record.j
 import { fileError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import { readJsonObject } from "../model/json-file.js";
-import type { SavedEvent, TrainResult } from "./events.js";
+import type { Evaluation, SavedEvent } from "./events.js";
 import type { FoundCheckpoint } from "./find-checkpoint.js";
 import { camelCaseKeys, jsonLine, snakeCaseKeys } from "./json-line.js";
 import type { LossScaleState } from "./loss-scale.js";
@@ -14,6 +14,8 @@ import type { Manifest, Position } from "./manifest.js";
 
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "checkpoint.json";
+/** Weights of the best adapter so far, where it is kept and is not the checkpoint's own. */
+export const BEST_WEIGHTS_FILE = "best_adapter_model.safetensors";
 
 /** What a run has to know to go on, beside the weights and Adam's moments. Random numbers come from seed and step alone. */
 export interface LoopState extends Position {
@@ -22,7 +24,8 @@ export interface LoopState extends Position {
   stepSeconds: number;
   /** Of the loss that is logged next. */
   sinceLog: { steps: number; loss: number };
-  evaluations: TrainResult["evaluations"];
+  /** Which is the best, and for how long none was, follows from them. */
+  evaluations: Evaluation[];
   /** With --mixed_precision=fp16. */
   lossScale?: LossScaleState;
 }
@@ -57,6 +60,8 @@ export interface CheckpointContent {
   machine: Machine;
   /** Writes optimizer.safetensors to a path and syncs it. */
   saveOptimizer: (file: string) => Promise<void>;
+  /** Whether the adapter in the output folder is the best and has to be kept beside the checkpoint's own. */
+  withBest: boolean;
 }
 
 /** Writes what a checkpoint holds beside the adapter, but for the manifest. */
@@ -81,6 +86,8 @@ export interface Checkpoint {
   machine: Machine;
   record: AdapterRecord;
   weightsPath: string;
+  /** May not be there. */
+  bestWeightsPath: string;
   optimizerPath: string;
   /** train_log.jsonl up to and with the line of this checkpoint's own save. */
   log: string;
@@ -110,6 +117,7 @@ export async function openCheckpoint({ folder, manifest }: FoundCheckpoint): Pro
     machine: camelCaseKeys(json.machine) as Machine,
     record,
     weightsPath: path.join(folder, WEIGHTS_FILE),
+    bestWeightsPath: path.join(folder, BEST_WEIGHTS_FILE),
     optimizerPath: path.join(folder, OPTIMIZER_FILE),
     log: `${log}${jsonLine(saved)}\n`,
   };

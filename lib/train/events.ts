@@ -67,13 +67,25 @@ export interface ResumedEvent {
   metricsBefore: EvalMetrics | null;
 }
 
-export interface EvaluatedEvent {
-  event: "evaluated";
-  /** Epochs trained; 0 before training. */
+export interface Evaluation {
+  /** Whole epochs trained; 0 before training. */
   epoch: number;
   step: number;
   metrics: EvalMetrics;
+}
+
+export interface EvaluatedEvent extends Evaluation {
+  event: "evaluated";
   seconds: number;
+}
+
+/** Where a run was best by one metric, the evaluation before training left out. */
+export interface BestEvaluation {
+  /** As evaluations are logged, such as `roc_auc`. */
+  metric: string;
+  value: number;
+  step: number;
+  epoch: number;
 }
 
 /** One optimiser step. */
@@ -137,12 +149,16 @@ export interface TrainResult {
   epochs: number;
   /** Whether `stop` ended the run early. */
   stopped: boolean;
-  /** Step of the adapter in `outputDir`; null when nothing was saved. */
+  /** Whether it ended before its last step because nothing got better for `earlyStoppingPatience` evaluations. */
+  stoppedEarly: boolean;
+  /** Step of the adapter in `outputDir`, with `loadBestModelAtEnd` that of `best`; null when nothing was saved. */
   savedStep: number | null;
   /** Newest checkpoint of the run; null without one. `resumeFromCheckpoint` goes on from it. */
   checkpoint: string | null;
   /** Every evaluation, the one before training first. */
-  evaluations: { epoch: number; step: number; metrics: EvalMetrics }[];
+  evaluations: Evaluation[];
+  /** By `metricForBestModel`; null where nothing was measured after training began. */
+  best: BestEvaluation | null;
   trainableParameters: number;
   allParameters: number;
   /** Of the optimiser steps alone. */

@@ -40,7 +40,7 @@ export class HubPush {
       if (await stat(file).catch(() => undefined)) files.set(name, await openAsBlob(file));
     }
     try {
-      const title = `Adapter of step ${result.steps}, by peft-train`;
+      const title = `Adapter of step ${result.savedStep}, by peft-train`;
       const uploaded = await uploadFiles({ repository, private: this.isPrivate, files, title }, access);
       return { event: "pushed", repository, ...uploaded };
     } catch (cause) {

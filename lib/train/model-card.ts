@@ -2,6 +2,7 @@ import { stringify } from "yaml";
 import { VERSION } from "../version.js";
 import type { TrainResult } from "./events.js";
 import type { Plan } from "./preparation.js";
+import { measuredAt } from "./run-saves.js";
 
 /** What the Hub calls our metrics, with the words for people. */
 const METRICS: [key: string, type: string, name: string][] = [
@@ -23,7 +24,7 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
   const { options, model } = plan;
   const isOnHub = model.hub !== undefined;
   const before: Measured = { ...result.evaluations[0]?.metrics };
-  const after: Measured = { ...result.evaluations.at(-1)?.metrics };
+  const after: Measured = { ...measuredAt(result.savedStep, result.evaluations)?.metrics };
   const measured = METRICS.filter(([key]) => typeof after[key] === "number");
   const dataset = basename(options.evalDatasetName ?? options.datasetName);
   const metadata = {
@@ -79,6 +80,9 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
     `| data | \`${basename(options.datasetName)}\` |`,
     `| loss | ${plan.loss.spec.name} |`,
     `| steps | ${result.steps}, ${result.epochs} ${result.epochs === 1 ? "epoch" : "epochs"} |`,
+    ...(options.loadBestModelAtEnd && result.best !== null
+      ? [`| kept | step ${result.best.step}, the best by ${result.best.metric} |`]
+      : []),
     `| batch | ${options.perDeviceTrainBatchSize} x ${options.gradientAccumulationSteps} |`,
     `| learning rate | ${options.learningRate}, ${options.lrSchedulerType} |`,
     `| LoRA | r ${options.loraR}, alpha ${options.loraAlpha}, dropout ${options.loraDropout} |`,

@@ -2,6 +2,7 @@ import { DEFAULT_LORA, type LoraConfig } from "../adapter/lora-config.js";
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
 import { anchoredSide } from "./anchor.js";
+import { checkEvaluationOptions } from "./best-metric.js";
 import { lossRequest } from "./losses.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { checkScheduleSettings, parseSettings, type ScheduleSettings } from "./schedule-settings.js";
@@ -265,6 +266,7 @@ function checkTogether(options: ResolvedTrainOptions, label: Label): void {
       `${label("keep_dataset")} needs ${label("keep_weight")}, or ${label("eval_dataset_name")} or ${label("eval_fraction")} to measure drift beside`,
     );
   }
+  checkEvaluationOptions(options, label);
   if (options.compute === "int8" && options.device !== "cpu") {
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",

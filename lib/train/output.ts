@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { syncFolder, writeDurably } from "../adapter/durable.js";
+import { copyDurably, syncFolder, writeDurably } from "../adapter/durable.js";
 import {
   type AdapterContent,
   CHECKPOINT,
@@ -11,12 +11,13 @@ import {
   REPORT_FILE,
   RUN_CONFIG_FILE,
   stageAdapter,
+  WEIGHTS_FILE,
 } from "../adapter/folder.js";
 import { RECORD_FILE, readRecord } from "../adapter/record.js";
 import { fileError, outputError } from "../data/file-error.js";
 import { makeFolder } from "../data/make-folder.js";
 import { PeftTrainError } from "../errors.js";
-import { type CheckpointContent, savedCheckpoint, stageState } from "./checkpoint.js";
+import { BEST_WEIGHTS_FILE, type CheckpointContent, savedCheckpoint, stageState } from "./checkpoint.js";
 import type { SavedEvent, SavedFile } from "./events.js";
 import { jsonLine } from "./json-line.js";
 import { readManifest, writeManifest } from "./manifest.js";
@@ -150,6 +151,9 @@ export class OutputFolder implements AsyncDisposable {
   ): Promise<Omit<SavedEvent, "event">> {
     const staged = await this.stage(adapter);
     await stageState(staged.folder, checkpoint, await this.readLog());
+    if (checkpoint.withBest) {
+      await copyDurably(this.at(WEIGHTS_FILE), path.join(staged.folder, BEST_WEIGHTS_FILE));
+    }
     const manifest = await writeManifest(staged.folder, checkpoint.state);
     syncFolder(staged.folder);
     if (this.exists) {
@@ -197,6 +201,10 @@ export class OutputFolder implements AsyncDisposable {
     }
   }
 
+  at(name: string): string {
+    return path.join(this.path, name);
+  }
+
   /** Step of the adapter in the folder; null where there is none that is whole. */
   async savedStep(): Promise<number | null> {
     if (!existsSync(this.at(CONFIG_FILE))) return null;
@@ -215,10 +223,6 @@ export class OutputFolder implements AsyncDisposable {
     await this.logFile.close().catch(() => {});
     await this.lock.release();
     if (!this.exists && this.madeParent !== undefined) await removeEmpty(this.madeParent, this.path);
-  }
-
-  private at(name: string): string {
-    return path.join(this.path, name);
   }
 
   private draft(name: string): string {

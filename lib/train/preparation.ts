@@ -22,6 +22,7 @@ import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
+import { bestMetric } from "./best-metric.js";
 import { DRIFT_TEXTS } from "./drift.js";
 import { PRIMARY_METRIC, requireMeasurable } from "./evaluate.js";
 import type { TrainEvent } from "./events.js";
@@ -188,7 +189,10 @@ export async function loadTrainData(plan: Plan, tell: (event: TrainEvent) => voi
   }
   const part = (name: string): string =>
     options.evalFraction === null ? "" : `, of which --eval_fraction=${options.evalFraction} ${name}`;
-  if (evaluation !== undefined) requireMeasurable(evaluation, options.labelColumn, part("set aside"));
+  if (evaluation !== undefined) {
+    requireMeasurable(evaluation, options.labelColumn, part("set aside"));
+    bestMetric(options, evaluation.kind);
+  }
   const learned = examplesForLoss(training, plan, part("left for training"));
   for (const message of learned.warnings) tell({ event: "warning", message });
   const keep = await readKept(plan, load);

@@ -22,6 +22,7 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
   "num_warmup_steps",
   "warmup_ratio",
   "activation_checkpointing",
+  "early_stopping_patience",
   "output_dir",
   "overwrite_output_dir",
   "checkpointing_steps",

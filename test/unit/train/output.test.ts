@@ -109,6 +109,7 @@ function state(step: number): CheckpointContent {
       torchVersion: "0.0.0",
       microBatchTokens: 512,
     },
+    withBest: false,
     saveOptimizer: async (file) => fs.writeFileSync(file, String(step)),
   };
 }
