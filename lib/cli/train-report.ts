@@ -284,8 +284,8 @@ export function nextSteps(commands: readonly string[]): string {
 
 /** Those that were given, so that what follows computes with the weights that the adapter was trained on. */
 function weightFlags(options: ResolvedTrainOptions): string[] {
-  const { compute, ...held } = weightOptions(options);
-  // Forward alone is what 8-bit weights do anyway.
+  const { compute, mixed_precision: _, ...held } = weightOptions(options);
+  // Forward alone is what 8-bit weights do anyway; mixed precision is of training alone.
   return Object.entries({ ...held, load_in_8bit: held.load_in_8bit || compute === "int8" })
     .filter(([, value]) => value !== null && value !== false)
     .map(([name, value]) => (value === true ? `--${name}` : `--${name}=${String(value)}`));

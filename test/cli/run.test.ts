@@ -58,7 +58,7 @@ describe("train, eval and encode", () => {
     const lines = text.stdout.split("\n");
     expect(lines).toContain(line);
     expect(text.stdout).toMatch(
-      /ROC AUC before training: 0\.\d{4}\n.*ROC AUC after epoch 1\/2: 0\.\d{4} \([+-]0\.\d{4}\)\n/s,
+      /ROC AUC before training: 0\.\d{4}\n.*ROC AUC after epoch 1\/2: 0\.\d{4} \([+-]0\.\d{4}\), cosine to the base model 0\.\d{4}\n/s,
     );
     for (const name of readdirSync(temporary.path("out"))) expect(text.stdout).toContain(name);
     expect(text.stdout).toMatch(/npx peft-train eval --model_name_or_path=\S+ --adapter=out/);
