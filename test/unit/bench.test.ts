@@ -119,11 +119,12 @@ describe("training rows", () => {
     const { results, best } = compared([
       row(ARTICLE, "python", 10, 5),
       row("sorted", "python", 20, 10),
+      { ...row("sorted, bfloat16", "python", 40, 20), neverChosen: true },
       row("peft-train", "ours", 60, 30),
     ]);
     expect(best).toBe(1);
-    expect(results.map((r) => r.againstArticle.median)).toEqual([1, 2, 6]);
-    expect(results.map((r) => r.againstBestPython.median)).toEqual([0.5, 1, 3]);
+    expect(results.map((r) => r.againstArticle.median)).toEqual([1, 2, 4, 6]);
+    expect(results.map((r) => r.againstBestPython.median)).toEqual([0.5, 1, 2, 3]);
   });
 
   test("the search goes on from the best, passes over what fails and never chooses what is not float32", async () => {
