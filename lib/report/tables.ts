@@ -10,6 +10,7 @@ const METRIC_NAMES: Record<string, string> = {
   accuracyThreshold: "Threshold of the best accuracy",
   f1Threshold: "Threshold of the best F1",
   teacherCosine: "Cosine to the teacher",
+  baseCosine: "Cosine to the base model",
 };
 
 /** Every number of the evaluations before and after, under its name. */

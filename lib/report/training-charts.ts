@@ -1,5 +1,5 @@
 import { count, metric, rate } from "../format.js";
-import type { EvaluatedEvent } from "../train/events.js";
+import type { EvalMetrics } from "../train/evaluate.js";
 import { headline } from "../train/headline.js";
 import { type Chart, chart, type Series } from "./chart.js";
 import { type Curve, runCurve, smoothed } from "./curve.js";
@@ -12,7 +12,8 @@ export function trainingCharts(log: RunLog): Chart[] {
   const curve = runCurve(log);
   return [
     ...(curve.steps.length === 0 ? [] : [lossChart(curve)]),
-    ...(log.evaluations.length === 0 ? [] : [headlineChart(log.evaluations, log)]),
+    ...headlineChart(log),
+    ...driftChart(log),
     ...(curve.steps.length === 0 ? [] : [learningRateChart(curve)]),
     ...(curve.pairsPerSecond.length === 0 ? [] : [throughputChart(curve)]),
   ];
@@ -73,24 +74,27 @@ function throughputChart({ steps, pairsPerSecond }: Curve): Chart {
   });
 }
 
-/** By epoch where that tells evaluations apart. */
-function headlineChart(evaluations: readonly EvaluatedEvent[], { started }: RunLog): Chart {
-  const { name } = headline((evaluations[0] as EvaluatedEvent).metrics);
+/** One number of each evaluation, by epoch. */
+function evaluationChart(
+  { evaluations, started }: RunLog,
+  of: { id: string; name: string; note?: string; value: (metrics: EvalMetrics) => number | null | undefined },
+): Chart[] {
   const measured = evaluations.flatMap(({ step, metrics }) => {
-    const { value } = headline(metrics);
+    const value = of.value(metrics) ?? null;
     return value === null ? [] : [{ epochs: step / started.stepsPerEpoch, step, value }];
   });
+  if (measured.length === 0) return [];
   const values = measured.map(({ value }) => value);
   const epochs = measured.map((one) => one.epochs);
-  return chart({
-    id: "headline",
-    title: `${name} by epoch`,
+  const drawn = chart({
+    id: of.id,
+    title: `${of.name} by epoch`,
     description: measured.map(({ step, value }) => `${metric(value)} after step ${count(step)}`).join(", "),
     x: { name: "Epoch", axis: axis(rangeOf([0, ...epochs]), { whole: Math.max(0, ...epochs) >= 2 }) },
     y: axis(rangeOf(values), { widen: true }),
     series: [
       {
-        name,
+        name: of.name,
         style: "after",
         x: epochs,
         y: values,
@@ -98,6 +102,26 @@ function headlineChart(evaluations: readonly EvaluatedEvent[], { started }: RunL
         shape: "dots",
       },
     ],
+    note: of.note,
+  });
+  return [drawn];
+}
+
+/** What the run is judged by. */
+function headlineChart(log: RunLog): Chart[] {
+  const [first] = log.evaluations;
+  if (first === undefined) return [];
+  const { name } = headline(first.metrics);
+  return evaluationChart(log, { id: "headline", name, value: (metrics) => headline(metrics).value });
+}
+
+/** How far the run has moved texts that it was not trained on. */
+function driftChart(log: RunLog): Chart[] {
+  return evaluationChart(log, {
+    id: "drift",
+    name: "Cosine to the base model",
+    note: "Of texts that are not trained on: 1 where nothing has drifted.",
+    value: ({ baseCosine }) => baseCosine,
   });
 }
 

@@ -51,6 +51,7 @@ describe("report.html", () => {
     expect(ids(html)).toEqual([
       "loss",
       "headline",
+      "drift",
       "learning-rate",
       "throughput",
       "roc",
@@ -174,7 +175,7 @@ describe("--no-report", () => {
     expect(() => reportOf(given)).toThrow("ENOENT");
     expect(logOf(given)).not.toMatch(/"event":"(curve|scores|report)"/);
     const html = renderReport(await readRunLog(given.outputDir));
-    expect(ids(html)).toEqual(["loss", "headline", "learning-rate"]);
+    expect(ids(html)).toEqual(["loss", "headline", "drift", "learning-rate"]);
     expect(html).toContain("With <code>--no-report</code> a run keeps no scores");
   });
 
@@ -198,7 +199,7 @@ describe("other kinds of data", () => {
     const given = options({ datasetName: file, evalDatasetName: file, scoreColumn: "score", loss: "cosent" });
     await run(given);
     const html = reportOf(given);
-    expect(ids(html)).toEqual(["loss", "headline", "learning-rate", "throughput", "by-score"]);
+    expect(ids(html)).toEqual(["loss", "headline", "drift", "learning-rate", "throughput", "by-score"]);
     expect(html).toContain("Spearman by epoch");
     expect(html).toContain("farthest from their place by score");
   });
