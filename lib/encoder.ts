@@ -23,10 +23,10 @@ import {
   evaluateExamples,
   type LabelMetrics,
   requireMeasurable,
-} from "./train/evaluate.js";
-import { type OptionName, TRAIN_OPTIONS } from "./train/option-table.js";
-import { parseOption } from "./train/options.js";
-import { type QuantizeSettings, quantizeRequest } from "./train/quantize-settings.js";
+} from "./train/evaluation/evaluate.js";
+import { type OptionName, TRAIN_OPTIONS } from "./train/options/option-table.js";
+import { parseOption } from "./train/options/option-value.js";
+import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
 
 export interface LoadOptions {
   /** Folder of an adapter that this package or PEFT wrote. */

@@ -22,7 +22,7 @@ export type {
   ScoreMetrics,
   TeacherMetrics,
   TripletMetrics,
-} from "./train/evaluate.js";
+} from "./train/evaluation/evaluate.js";
 export type {
   BestEvaluation,
   EvaluatedEvent,
@@ -38,7 +38,7 @@ export type {
   TrainEvent,
   TrainResult,
 } from "./train/events.js";
-export type { TrainOptions } from "./train/options.js";
-export type { QuantizeSettings } from "./train/quantize-settings.js";
+export type { TrainOptions } from "./train/options/options.js";
+export type { QuantizeSettings } from "./train/options/quantize-settings.js";
 export { type TrainEnvironment, TrainRun, train } from "./train/train.js";
 export { VERSION } from "./version.js";

@@ -13,7 +13,7 @@ import { describeStorage, type StorageRequest, wholeStorage } from "./model/stor
 import { loadEngine } from "./native/load.js";
 import type { NativeEngine, QuantizeReport, WeightStorage } from "./native/types.js";
 import { snakeCaseKeys } from "./train/json-line.js";
-import { type QuantizeSettings, quantizeRequest } from "./train/quantize-settings.js";
+import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
 
 export interface QuantizeModelOptions {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */

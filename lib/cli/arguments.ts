@@ -1,6 +1,6 @@
 import { nearest } from "../data/nearest.js";
 import { PeftTrainError } from "../errors.js";
-import { type OptionName, TRAIN_OPTIONS, UNAVAILABLE_OPTIONS } from "../train/option-table.js";
+import { type OptionName, TRAIN_OPTIONS, UNAVAILABLE_OPTIONS } from "../train/options/option-table.js";
 
 /**
  * Brings flags to the one form that commands define: snake case, `--a_b`. `--no-a-b` keeps its `--no-`, which yargs

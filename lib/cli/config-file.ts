@@ -10,7 +10,7 @@ import {
   type OptionName,
   TRAIN_OPTIONS,
   UNAVAILABLE_OPTIONS,
-} from "../train/option-table.js";
+} from "../train/options/option-table.js";
 
 /** A file of training options, read and not yet checked against their ranges. */
 export interface ConfigFile {

@@ -1,6 +1,6 @@
 import type { CommandModule } from "yargs";
-import type { OptionName } from "../train/option-table.js";
-import { WEIGHT_OPTIONS } from "../train/weight-options.js";
+import type { OptionName } from "../train/options/option-table.js";
+import { WEIGHT_OPTIONS } from "../train/options/weight-options.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const ENCODE_FLAGS = [

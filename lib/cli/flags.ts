@@ -1,9 +1,9 @@
 import type { Argv, Options } from "yargs";
 import { PeftTrainError } from "../errors.js";
 import type { StorageRequest } from "../model/storage.js";
-import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
-import { flagLabel, parseOption } from "../train/options.js";
-import { storageRequest, type WeightOptionValues } from "../train/weight-options.js";
+import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "../train/options/option-table.js";
+import { flagLabel, parseOption } from "../train/options/option-value.js";
+import { storageRequest, type WeightOptionValues } from "../train/options/weight-options.js";
 
 /** Parsed flags as yargs leaves them: text, true or false. */
 export type FlagValues = Record<string, unknown>;

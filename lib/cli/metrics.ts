@@ -1,9 +1,9 @@
-import type { EvalMetrics } from "../train/evaluate.js";
+import type { EvalMetrics } from "../train/evaluation/evaluate.js";
+import { headline } from "../train/evaluation/headline.js";
 import type { Evaluation } from "../train/events.js";
-import { headline } from "../train/headline.js";
 import { count, metric, table } from "./terminal.js";
 
-export { headline } from "../train/headline.js";
+export { headline } from "../train/evaluation/headline.js";
 
 /** How much was measured: 1,200 pairs. */
 export function measured(metrics: EvalMetrics): { items: number; noun: string } {

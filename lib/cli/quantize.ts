@@ -1,5 +1,5 @@
 import type { CommandModule } from "yargs";
-import type { OptionName } from "../train/option-table.js";
+import type { OptionName } from "../train/options/option-table.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const QUANTIZE_FLAGS = [

@@ -4,15 +4,16 @@ import { fileURLToPath } from "node:url";
 import { RECORD_FILE } from "../adapter/record.js";
 import { readTexts } from "../data/texts.js";
 import { Encoder } from "../encoder.js";
-import type { OptionName } from "../train/option-table.js";
-import { type ResolvedTrainOptions, resolveOptions } from "../train/options.js";
-import { isEarlierRun } from "../train/output-content.js";
+import type { OptionName } from "../train/options/option-table.js";
+import { type ResolvedTrainOptions, resolveOptions } from "../train/options/options.js";
+import { isEarlierRun } from "../train/output/output-content.js";
 import { shellQuote } from "./arguments.js";
 import { prepareEngine } from "./engine.js";
 import { type FlagValues, readFlags } from "./flags.js";
+import { nextSteps } from "./next-commands.js";
 import { reportFor, trainWithReport } from "./run-train.js";
 import { shortPath, table } from "./terminal.js";
-import { nextSteps, TrainReport } from "./train-report.js";
+import { TrainReport } from "./train-report.js";
 
 const DATA = fileURLToPath(new URL("../../data", import.meta.url));
 

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { Encoder } from "../encoder.js";
 import type { Pooling } from "../native/types.js";
-import type { EvalMetrics } from "../train/evaluate.js";
+import type { EvalMetrics } from "../train/evaluation/evaluate.js";
 import { jsonLine } from "../train/json-line.js";
 import { ByteProgress } from "./byte-progress.js";
 import { DownloadProgress } from "./download-progress.js";

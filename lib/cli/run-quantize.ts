@@ -8,9 +8,9 @@ import { prepareEngine } from "./engine.js";
 import { type FlagValues, flagRequest, readFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { ItemProgress } from "./item-progress.js";
+import { nextSteps } from "./next-commands.js";
 import { QUANTIZE_FLAGS } from "./quantize.js";
 import { count, duration, shortPath, size, table } from "./terminal.js";
-import { nextSteps } from "./train-report.js";
 
 /** `peft-train quantize` */
 export async function runQuantize(args: FlagValues): Promise<void> {

@@ -1,8 +1,9 @@
 import { PeftTrainError } from "../errors.js";
 import type { TrainResult } from "../train/events.js";
-import type { OptionName } from "../train/option-table.js";
-import { PRECISION_FLAGS, TRAIN_OPTIONS } from "../train/option-table.js";
-import { flagLabel, type ResolvedTrainOptions, resolveOptions } from "../train/options.js";
+import type { OptionName } from "../train/options/option-table.js";
+import { PRECISION_FLAGS, TRAIN_OPTIONS } from "../train/options/option-table.js";
+import { flagLabel } from "../train/options/option-value.js";
+import { type ResolvedTrainOptions, resolveOptions } from "../train/options/options.js";
 import { train } from "../train/train.js";
 import { readConfigFile } from "./config-file.js";
 import { prepareEngine } from "./engine.js";

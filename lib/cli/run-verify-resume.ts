@@ -6,7 +6,7 @@ import { AtomicFolder } from "../data/atomic-folder.js";
 import { PeftTrainError } from "../errors.js";
 import { sha256 } from "../model/fingerprint.js";
 import { jsonLine } from "../train/json-line.js";
-import { resolveOptions } from "../train/options.js";
+import { resolveOptions } from "../train/options/options.js";
 import { takesValue, withoutFlags } from "./arguments.js";
 import { ChildRun } from "./child-run.js";
 import { prepareLibtorch } from "./engine.js";

@@ -1,38 +1,23 @@
-import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
-import { CHECKPOINT, EVENTS_FOLDER } from "../adapter/folder.js";
-import { describeStorage } from "../model/storage.js";
-import type { EvalMetrics } from "../train/evaluate.js";
+import type { EvalMetrics } from "../train/evaluation/evaluate.js";
 import type {
   BestEvaluation,
   EvaluatedEvent,
-  MemoryEvent,
   StartedEvent,
   TrainEvent,
   TrainResult,
 } from "../train/events.js";
-import { type OptionName, TRAIN_OPTIONS } from "../train/option-table.js";
-import { byFlag, type ResolvedTrainOptions, weightOptions } from "../train/options.js";
+import type { ResolvedTrainOptions } from "../train/options/options.js";
 import { shellQuote } from "./arguments.js";
 import { ByteProgress } from "./byte-progress.js";
 import { ItemProgress } from "./item-progress.js";
+import { isInformative, memoryTable } from "./memory-table.js";
 import { evaluationTable, headline } from "./metrics.js";
+import { nextCommands, nextSteps } from "./next-commands.js";
+import { outputTable } from "./output-table.js";
 import type { Report } from "./report.js";
 import { StepProgress } from "./step-progress.js";
-import { bold, count, duration, metric, shortPath, size, table } from "./terminal.js";
-
-const CONTENTS: Record<string, string> = {
-  "adapter_config.json": "what PEFT needs to load it",
-  "adapter_model.safetensors": "the LoRA weights",
-  "peft_train.json": "prefixes, pooling, best threshold, hashes of the base model",
-  "report.html": "curves, scores and mistakes: open it in a browser",
-  "special_tokens_map.json": "the base model's tokenizer",
-  "tokenizer.json": "the base model's tokenizer",
-  "tokenizer_config.json": "the base model's tokenizer",
-  "train_config.json": "every option: npx peft-train --config repeats the run",
-  "train_log.jsonl": "losses and metrics, one a line",
-  "vocab.txt": "the base model's tokenizer",
-};
+import { bold, count, duration, metric, shortPath } from "./terminal.js";
 
 interface Bytes {
   bytesRead: number;
@@ -194,7 +179,7 @@ export class TrainReport implements Report {
       );
     }
     if (result.best !== null) this.printBest(result, result.best);
-    this.print(fileTable(result.outputDir));
+    this.print(outputTable(result.outputDir));
     const speed = count(Math.round(result.pairsPerSecond));
     this.print(`${count(result.steps)} steps in ${duration(result.seconds)}, ${speed} pairs/s.`);
     const next = this.next(result);
@@ -230,91 +215,4 @@ function drifted({ baseCosine }: EvalMetrics): string {
 export function trainableParameters(trainable: number, all: number): string {
   const percentage = ((100 * trainable) / all).toFixed(4);
   return `trainable params: ${count(trainable)} || all params: ${count(all)} || trainable%: ${percentage}`;
-}
-
-/** From here on memory is worth a look where nothing was asked of it. */
-const MUCH_MEMORY = 512 * 1024 * 1024;
-
-function isInformative({ storage, peak }: MemoryEvent): boolean {
-  return storage !== null || peak >= MUCH_MEMORY;
-}
-
-/** What the run takes at its peak; with another storage than float32, what that would have taken too. */
-function memoryTable({ storage, plan, peak, float32Peak }: MemoryEvent): string {
-  const frozen = plan.linear + plan.embeddings + plan.other;
-  const rows: [string, number, number][] = [
-    ["base model, frozen", frozen, plan.float32Weights],
-    ["  of it embeddings", plan.embeddings, Number.NaN],
-    ["adapter and its gradient", plan.adapter, plan.adapter],
-    ["Adam's moments", plan.optimizer, plan.optimizer],
-    ["activations", plan.activations, plan.activations],
-    [bold("peak, beside libtorch"), peak, float32Peak],
-  ];
-  const shown = rows.map(([what, bytes, float32]) => [
-    what,
-    size(bytes),
-    ...(storage === null ? [] : [Number.isNaN(float32) ? "" : size(float32)]),
-  ]);
-  const head = ["Memory", describeStorage(storage ?? undefined), ...(storage === null ? [] : ["float32"])];
-  return table(head, shown, { right: [1, 2] });
-}
-
-/** What is in an output folder, checkpoints as one line each. */
-function fileTable(folder: string): string {
-  const rows = readdirSync(folder, { withFileTypes: true })
-    .filter(({ name }) => CHECKPOINT.test(name) || name === EVENTS_FOLDER || name in CONTENTS)
-    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }))
-    .map((entry) =>
-      entry.isDirectory()
-        ? [
-            `${entry.name}/`,
-            "",
-            entry.name === EVENTS_FOLDER
-              ? `for tensorboard --logdir ${shortPath(folder)}`
-              : "checkpoint: the adapter as it stood then, and what a run needs to go on",
-          ]
-        : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
-    );
-  return table([`In ${shortPath(folder)}`, "Size", "What"], rows, { right: [1] });
-}
-
-export function nextSteps(commands: readonly string[]): string {
-  return ["Next:", ...commands.map((command) => `  ${command}`)].join("\n");
-}
-
-/** Those that were given, so that what follows computes with the weights that the adapter was trained on. */
-function weightFlags(options: ResolvedTrainOptions): string[] {
-  const { compute, mixed_precision: _, ...held } = weightOptions(options);
-  // Forward alone is what 8-bit weights do anyway; mixed precision is of training alone.
-  return Object.entries({ ...held, load_in_8bit: held.load_in_8bit || compute === "int8" })
-    .filter(([, value]) => value !== null && value !== false)
-    .map(([name, value]) => (value === true ? `--${name}` : `--${name}=${String(value)}`));
-}
-
-const COLUMNS = [
-  "question1_column",
-  "question2_column",
-  "label_column",
-  "score_column",
-  "negative_column",
-] as const satisfies OptionName[];
-
-/** Those that were given, so that an evaluation reads what training read. */
-function columnFlags(options: ResolvedTrainOptions): string[] {
-  const values = byFlag(options);
-  return COLUMNS.filter((name) => values[name] !== TRAIN_OPTIONS[name].default).map(
-    (name) => `--${name}=${shellQuote(String(values[name]))}`,
-  );
-}
-
-/** What to try with a fresh adapter. */
-export function nextCommands(options: ResolvedTrainOptions, { outputDir }: TrainResult): string[] {
-  const adapter = shellQuote(shortPath(outputDir));
-  const model = [shellQuote(options.modelNameOrPath), ...weightFlags(options)].join(" ");
-  const evaluated = options.evalDatasetName ?? options.datasetName;
-  const data = [shellQuote(evaluated), ...columnFlags(options)].join(" ");
-  return [
-    `npx peft-train eval --model_name_or_path=${model} --adapter=${adapter} --dataset_name=${data}`,
-    `npx peft-train encode --model_name_or_path=${model} --adapter=${adapter} --input=texts.txt --output=vectors.npy`,
-  ];
 }

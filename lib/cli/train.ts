@@ -5,7 +5,7 @@ import {
   PRECISION_FLAGS,
   TRAIN_OPTIONS,
   UNAVAILABLE_OPTIONS,
-} from "../train/option-table.js";
+} from "../train/options/option-table.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
 
 export const trainCommand: CommandModule<object, FlagValues> = {

@@ -1,5 +1,5 @@
 import { PeftTrainError } from "../errors.js";
-import { UNAVAILABLE_OPTIONS } from "../train/option-table.js";
+import { UNAVAILABLE_OPTIONS } from "../train/options/option-table.js";
 import { shellQuote, withoutFlags } from "./arguments.js";
 import type { FlagValues } from "./flags.js";
 

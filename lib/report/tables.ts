@@ -1,6 +1,6 @@
 import { metric, size } from "../format.js";
 import type { EvaluatedEvent, MemoryEvent } from "../train/events.js";
-import { type OptionDefinition, TRAIN_OPTIONS } from "../train/option-table.js";
+import { type OptionDefinition, TRAIN_OPTIONS } from "../train/options/option-table.js";
 import { html, type Markup } from "./html.js";
 import { signed } from "./tiles.js";
 

@@ -1,6 +1,6 @@
 import { count, duration, metric, size } from "../format.js";
+import { headline } from "../train/evaluation/headline.js";
 import type { EvaluatedEvent } from "../train/events.js";
-import { headline } from "../train/headline.js";
 import { html, type Markup } from "./html.js";
 import type { RunLog } from "./run-log.js";
 

@@ -1,6 +1,6 @@
 import { count, metric, rate } from "../format.js";
-import type { EvalMetrics } from "../train/evaluate.js";
-import { headline } from "../train/headline.js";
+import type { EvalMetrics } from "../train/evaluation/evaluate.js";
+import { headline } from "../train/evaluation/headline.js";
 import { type Chart, chart, type Series } from "./chart.js";
 import { type Curve, runCurve, smoothed } from "./curve.js";
 import { html } from "./html.js";

@@ -1,5 +1,5 @@
 import type { MemoryPlan, WeightStorage } from "../native/types.js";
-import type { EvalMetrics } from "./evaluate.js";
+import type { EvalMetrics } from "./evaluation/evaluate.js";
 
 /** What a training run tells while it goes on, in the order in which it happens. */
 export type TrainEvent =

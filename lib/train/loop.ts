@@ -1,12 +1,13 @@
 import { epochOrder } from "../data/batch.js";
 import { PeftTrainError } from "../errors.js";
 import type { EngineInfo, NativeEncoder } from "../native/types.js";
-import type { TrainBatches } from "./batches.js";
-import { BestEvaluationTracker } from "./best-evaluation.js";
-import { bestMetric } from "./best-metric.js";
-import type { Checkpoint, LoopState, Machine } from "./checkpoint.js";
-import type { Drift } from "./drift.js";
-import { evaluateExamples } from "./evaluate.js";
+import type { Checkpoint, LoopState, Machine } from "./checkpoint/checkpoint.js";
+import { identityOf, machineWarning } from "./checkpoint/resume.js";
+import { BestEvaluationTracker } from "./evaluation/best-evaluation.js";
+import { bestMetric } from "./evaluation/best-metric.js";
+import type { Drift } from "./evaluation/drift.js";
+import { evaluateExamples } from "./evaluation/evaluate.js";
+import { scoresLine } from "./evaluation/scores-line.js";
 import type {
   BestEvaluation,
   EvaluatedEvent,
@@ -15,16 +16,15 @@ import type {
   TrainEvent,
   TrainResult,
 } from "./events.js";
-import { LossCurve } from "./loss-curve.js";
-import { trainingMicroBatch } from "./micro-batch.js";
-import { type OptimizerStep, OptimizerSteps } from "./optimizer-steps.js";
-import type { OutputFolder } from "./output.js";
+import { LossCurve } from "./output/loss-curve.js";
+import type { OutputFolder } from "./output/output.js";
+import { measuredAt, RunSaves } from "./output/run-saves.js";
 import type { Plan, TrainData } from "./preparation.js";
-import { identityOf, machineWarning } from "./resume.js";
 import { memoryEvent, startedEvent } from "./run-events.js";
 import { type RunLength, runLength } from "./run-length.js";
-import { measuredAt, RunSaves } from "./run-saves.js";
-import { scoresLine } from "./scores-line.js";
+import type { TrainBatches } from "./step/batches.js";
+import { trainingMicroBatch } from "./step/micro-batch.js";
+import { type OptimizerStep, OptimizerSteps } from "./step/optimizer-steps.js";
 
 export interface LoopParts {
   plan: Plan;

@@ -22,16 +22,17 @@ import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
 import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
-import { bestMetric } from "./best-metric.js";
-import { DRIFT_TEXTS } from "./drift.js";
-import { PRIMARY_METRIC, requireMeasurable } from "./evaluate.js";
+import { bestMetric } from "./evaluation/best-metric.js";
+import { DRIFT_TEXTS } from "./evaluation/drift.js";
+import { PRIMARY_METRIC, requireMeasurable } from "./evaluation/evaluate.js";
 import type { TrainEvent } from "./events.js";
-import { type LossRequest, lossRequest } from "./losses.js";
-import { flagLabel, loraConfig, type ResolvedTrainOptions, weightOptions } from "./options.js";
-import { requireFreeFolder } from "./output-content.js";
+import { type LossRequest, lossRequest } from "./options/losses.js";
+import { flagLabel } from "./options/option-value.js";
+import { loraConfig, type ResolvedTrainOptions, weightOptions } from "./options/options.js";
+import { storageRequest } from "./options/weight-options.js";
+import { requireFreeFolder } from "./output/output-content.js";
 import { countShared } from "./overlap.js";
 import { evaluationKinds, examplesForLoss, trainingKinds } from "./training-examples.js";
-import { storageRequest } from "./weight-options.js";
 
 /** A run whose options fit its model: everything that can be said without reading weights or data. */
 export interface Plan {

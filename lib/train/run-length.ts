@@ -1,6 +1,6 @@
 import { PeftTrainError } from "../errors.js";
-import { MOST_STEPS } from "./option-table.js";
-import type { ResolvedTrainOptions } from "./options.js";
+import { MOST_STEPS } from "./options/option-table.js";
+import type { ResolvedTrainOptions } from "./options/options.js";
 
 export interface RunLength {
   /** Pairs in an optimiser step. Its gradient is the mean over all of them, however many batches they make. */

@@ -3,20 +3,20 @@ import type { HubAccess } from "../hub/access.js";
 import { hubSettings } from "../hub/settings.js";
 import { loadEngine } from "../native/load.js";
 import type { EngineInfo, NativeEngine } from "../native/types.js";
-import { TrainBatches } from "./batches.js";
-import { openCheckpoint } from "./checkpoint.js";
-import { Drift } from "./drift.js";
+import { openCheckpoint } from "./checkpoint/checkpoint.js";
+import { findCheckpoint, type ResumeSource } from "./checkpoint/find-checkpoint.js";
+import { requireSameOptions, requireSameRun } from "./checkpoint/resume.js";
+import { Drift } from "./evaluation/drift.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
-import { findCheckpoint, type ResumeSource } from "./find-checkpoint.js";
-import { HubPush } from "./hub-push.js";
 import { TrainLoop } from "./loop.js";
-import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options.js";
-import { OutputFolder } from "./output.js";
+import { type ResolvedTrainOptions, resolveTrainOptions, type TrainOptions } from "./options/options.js";
+import { HubPush } from "./output/hub-push.js";
+import { OutputFolder } from "./output/output.js";
+import { Tracker } from "./output/tracker.js";
+import { logForReport, writeReport } from "./output/write-report.js";
 import { loadTrainData, planRun } from "./preparation.js";
-import { requireSameOptions, requireSameRun } from "./resume.js";
-import { Tracker } from "./tracker.js";
-import { logForReport, writeReport } from "./write-report.js";
+import { TrainBatches } from "./step/batches.js";
 
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */

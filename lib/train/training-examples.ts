@@ -1,9 +1,9 @@
 import type { ExampleKind } from "../data/example-layout.js";
 import { type ExampleDataset, positivePairs } from "../data/examples.js";
 import { PeftTrainError } from "../errors.js";
-import { requireBothClasses } from "./evaluate.js";
-import type { LossRequest } from "./losses.js";
-import type { ResolvedTrainOptions } from "./options.js";
+import { requireBothClasses } from "./evaluation/evaluate.js";
+import type { LossRequest } from "./options/losses.js";
+import type { ResolvedTrainOptions } from "./options/options.js";
 
 /** What a training file may be. One of labelled pairs has pairs of texts that belong together: those with label 1. */
 export function trainingKinds({ kinds }: LossRequest): ExampleKind[] {

@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { isEarlierRun } from "../../lib/train/output-content.js";
+import { isEarlierRun } from "../../lib/train/output/output-content.js";
 import { runCli } from "../support/cli.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 

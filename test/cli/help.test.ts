@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type OptionName, TRAIN_OPTIONS, UNAVAILABLE_OPTIONS } from "../../lib/train/option-table.js";
+import { type OptionName, TRAIN_OPTIONS, UNAVAILABLE_OPTIONS } from "../../lib/train/options/option-table.js";
 import { runCli } from "../support/cli.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 

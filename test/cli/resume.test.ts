@@ -2,7 +2,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
-import { findCheckpoint } from "../../lib/train/find-checkpoint.js";
+import { findCheckpoint } from "../../lib/train/checkpoint/find-checkpoint.js";
 import { outcome, runCli, startCli } from "../support/cli.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { mulberry32 } from "../support/tiny-model.js";

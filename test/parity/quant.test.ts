@@ -6,7 +6,7 @@ import { chooseStorage } from "../../lib/model/storage.js";
 import { loadEngine } from "../../lib/native/load.js";
 import type { TokenBatch, WeightStorage } from "../../lib/native/types.js";
 import { quantize } from "../../lib/quantize.js";
-import { type QuantizeSettings, quantizeRequest } from "../../lib/train/quantize-settings.js";
+import { type QuantizeSettings, quantizeRequest } from "../../lib/train/options/quantize-settings.js";
 import { copyQuantModel, expectedEmbeddings, quantPath, readRaw } from "../support/quant-golden.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { mulberry32, writeTinyModel } from "../support/tiny-model.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { ERROR_CODES } from "../../lib/errors.js";
-import { type OptionName, PRECISION_FLAGS, TRAIN_OPTIONS } from "../../lib/train/option-table.js";
+import { type OptionName, PRECISION_FLAGS, TRAIN_OPTIONS } from "../../lib/train/options/option-table.js";
 
 const doc = (name: string) => readFileSync(new URL(`../../docs/${name}`, import.meta.url), "utf8");
 

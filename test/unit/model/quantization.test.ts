@@ -4,8 +4,8 @@ import { describe, expect, it } from "vitest";
 import { openModelFolder } from "../../../lib/model/folder.js";
 import { formatQuantizedConfig, parseQuantizationConfig } from "../../../lib/model/quantization.js";
 import { wholeStorage } from "../../../lib/model/storage.js";
-import { flagLabel } from "../../../lib/train/options.js";
-import { storageRequest, type WeightOptionValues } from "../../../lib/train/weight-options.js";
+import { flagLabel } from "../../../lib/train/options/option-value.js";
+import { storageRequest, type WeightOptionValues } from "../../../lib/train/options/weight-options.js";
 import { copyQuantModel, quantPath } from "../../support/quant-golden.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { runCurve, smoothed, thinned } from "../../../lib/report/curve.js";
 import type { StepEvent } from "../../../lib/train/events.js";
-import { LossCurve } from "../../../lib/train/loss-curve.js";
+import { LossCurve } from "../../../lib/train/output/loss-curve.js";
 
 function step(at: number, loss: number): StepEvent {
   const rest = { epoch: 0, gradNorm: 1, pairsPerSecond: 1, secondsLeft: 1 };

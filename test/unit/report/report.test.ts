@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { PeftTrainError } from "../../../lib/errors.js";
 import { renderReport } from "../../../lib/report/page.js";
 import { parseRunLog, readRunLog } from "../../../lib/report/run-log.js";
-import type { TrainOptions } from "../../../lib/train/options.js";
+import type { TrainOptions } from "../../../lib/train/options/options.js";
 import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 import { HOSTILE, writeHostilePairs } from "../../support/hostile-pairs.js";

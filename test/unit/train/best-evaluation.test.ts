@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, it, test } from "vitest";
-import { BestEvaluationTracker } from "../../../lib/train/best-evaluation.js";
-import { bestMetric } from "../../../lib/train/best-metric.js";
-import type { EvalMetrics } from "../../../lib/train/evaluate.js";
+import { BestEvaluationTracker } from "../../../lib/train/evaluation/best-evaluation.js";
+import { bestMetric } from "../../../lib/train/evaluation/best-metric.js";
+import type { EvalMetrics } from "../../../lib/train/evaluation/evaluate.js";
 
 interface Golden {
   name: string;

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { PeftTrainError } from "../../../lib/errors.js";
 import type { NativeEncoder } from "../../../lib/native/types.js";
-import { metricsOf } from "../../../lib/train/evaluate.js";
-import type { TrainOptions } from "../../../lib/train/options.js";
+import { metricsOf } from "../../../lib/train/evaluation/evaluate.js";
+import type { TrainOptions } from "../../../lib/train/options/options.js";
 import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 import { writePairs } from "../../support/pairs-file.js";
@@ -14,7 +14,7 @@ import { writeTinyModel } from "../../support/tiny-model.js";
 /** ROC AUC after each number of steps; the engine counts them in the adapter's one weight. */
 const CURVE = [0.5, 0.55, 0.6, 0.7, 0.65, 0.8, 0.75, 0.7, 0.6, 0.6, 0.6];
 
-vi.mock(import("../../../lib/train/evaluate.js"), async (original) => ({
+vi.mock(import("../../../lib/train/evaluation/evaluate.js"), async (original) => ({
   ...(await original()),
   evaluateExamples: (async (native: NativeEncoder, _: unknown, { stopped }: { stopped?: () => boolean }) => {
     if (stopped?.()) return undefined;

@@ -1,7 +1,12 @@
 import { describe, expect, it } from "vitest";
 import type { ExampleDataset } from "../../../lib/data/examples.js";
 import { pearson, spearman } from "../../../lib/metrics/correlation.js";
-import { distinctTexts, evaluateExamples, metricsOf, similarities } from "../../../lib/train/evaluate.js";
+import {
+  distinctTexts,
+  evaluateExamples,
+  metricsOf,
+  similarities,
+} from "../../../lib/train/evaluation/evaluate.js";
 import { countShared } from "../../../lib/train/overlap.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 

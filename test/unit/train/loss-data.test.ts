@@ -3,7 +3,7 @@ import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { writeNpy } from "../../../lib/data/npy.js";
 import type { TrainEvent } from "../../../lib/train/events.js";
-import type { TrainOptions } from "../../../lib/train/options.js";
+import type { TrainOptions } from "../../../lib/train/options/options.js";
 import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
 import { writePairs } from "../../support/pairs-file.js";

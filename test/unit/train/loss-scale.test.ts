@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { LossScale } from "../../../lib/train/loss-scale.js";
+import { LossScale } from "../../../lib/train/step/loss-scale.js";
 
 describe("the loss scale", () => {
   it("is halved by an overflow and doubled after 2,000 steps without one", () => {

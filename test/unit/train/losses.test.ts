@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { LOSS_NAMES, lossRequest } from "../../../lib/train/losses.js";
-import { flagLabel, resolveOptions } from "../../../lib/train/options.js";
+import { LOSS_NAMES, lossRequest } from "../../../lib/train/options/losses.js";
+import { flagLabel } from "../../../lib/train/options/option-value.js";
+import { resolveOptions } from "../../../lib/train/options/options.js";
 
 const REQUIRED = { model_name_or_path: "m", dataset_name: "d.csv", output_dir: "out" };
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { NativeEncoder } from "../../../lib/native/types.js";
-import { trainingMicroBatch } from "../../../lib/train/micro-batch.js";
+import { trainingMicroBatch } from "../../../lib/train/step/micro-batch.js";
 
 /** An encoder whose activations take this many bytes a token. */
 function encoder(bytesPerToken: number, device = "cpu"): NativeEncoder {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { parseOption } from "../../../lib/train/options/option-value.js";
 import {
-  parseOption,
   resolveOptions,
   resolveTrainOptions,
   type TrainOptions,
-} from "../../../lib/train/options.js";
+} from "../../../lib/train/options/options.js";
 
 const REQUIRED = { model_name_or_path: "m", dataset_name: "d.csv", output_dir: "out" };
 

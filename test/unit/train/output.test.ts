@@ -4,9 +4,9 @@ import { beforeAll, describe, expect, it, vi } from "vitest";
 import { type AdapterContent, openAdapterFolder } from "../../../lib/adapter/folder.js";
 import { fingerprint } from "../../../lib/model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../../../lib/model/folder.js";
-import type { CheckpointContent } from "../../../lib/train/checkpoint.js";
-import { findCheckpoint } from "../../../lib/train/find-checkpoint.js";
-import { OutputFolder } from "../../../lib/train/output.js";
+import type { CheckpointContent } from "../../../lib/train/checkpoint/checkpoint.js";
+import { findCheckpoint } from "../../../lib/train/checkpoint/find-checkpoint.js";
+import { OutputFolder } from "../../../lib/train/output/output.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 import { writeTinyModel } from "../../support/tiny-model.js";
 

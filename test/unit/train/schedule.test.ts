@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { resolveOptions } from "../../../lib/train/options.js";
-import { learningRateAt, type ScheduleOptions } from "../../../lib/train/schedule.js";
-import { scheduleOf } from "../../../lib/train/schedule-settings.js";
+import { resolveOptions } from "../../../lib/train/options/options.js";
+import { scheduleOf } from "../../../lib/train/options/schedule-settings.js";
+import { learningRateAt, type ScheduleOptions } from "../../../lib/train/step/schedule.js";
 
 /** Written by make_golden.py beside it, from transformers' get_scheduler. */
 const golden = JSON.parse(

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { ExampleDataset } from "../../../lib/data/examples.js";
 import { rocAuc } from "../../../lib/metrics/roc.js";
-import { type EvalMetrics, metricsOf } from "../../../lib/train/evaluate.js";
-import { highest, scoresLine } from "../../../lib/train/scores-line.js";
+import { type EvalMetrics, metricsOf } from "../../../lib/train/evaluation/evaluate.js";
+import { highest, scoresLine } from "../../../lib/train/evaluation/scores-line.js";
 import { mulberry32 } from "../../support/tiny-model.js";
 
 function dataset(kind: ExampleDataset["kind"], labels: number[], textsPerExample = 2): ExampleDataset {

@@ -2,9 +2,10 @@ import { describe, expect, it } from "vitest";
 import type { ModelFolder } from "../../../lib/model/folder.js";
 import { chooseStorage, describeStorage } from "../../../lib/model/storage.js";
 import type { WeightStorage } from "../../../lib/native/types.js";
-import { flagLabel, resolveOptions, resolveTrainOptions } from "../../../lib/train/options.js";
-import { type QuantizeSettings, quantizeRequest } from "../../../lib/train/quantize-settings.js";
-import { storageRequest, type WeightOptionValues } from "../../../lib/train/weight-options.js";
+import { flagLabel } from "../../../lib/train/options/option-value.js";
+import { resolveOptions, resolveTrainOptions } from "../../../lib/train/options/options.js";
+import { type QuantizeSettings, quantizeRequest } from "../../../lib/train/options/quantize-settings.js";
+import { storageRequest, type WeightOptionValues } from "../../../lib/train/options/weight-options.js";
 
 const REQUIRED = { model_name_or_path: "m", dataset_name: "d.csv", output_dir: "out" };
 const held: WeightStorage = {
