@@ -1,4 +1,12 @@
 export {
+  type CombinedNorms,
+  type CombineOptions,
+  type CombineResult,
+  combineAdapters,
+  type WeightedAdapter,
+} from "./adapter/combine.js";
+export { COMBINATION_METHODS, type CombinationMethod } from "./adapter/combine-factors.js";
+export {
   Encoder,
   type EncodeTextsOptions,
   type EvaluateFileOptions,

@@ -82,7 +82,7 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
 export function formatAdapterConfig(
   config: LoraConfig,
   spec: AdapterSpec,
-  baseModel: string,
+  baseModel: string | null,
   revision: string | null = null,
 ): string {
   const fields: JsonObject = {

@@ -122,7 +122,7 @@ function resolveStored(lora: LoraConfig, model: ModelFolder, prefix: string, fil
 }
 
 /** The adapter's folder; a name on the Hub is `owner/name`, for a lone word is a folder that is not there. */
-async function findAdapter(name: string, access: HubAccess): Promise<string> {
+export async function findAdapter(name: string, access: HubAccess): Promise<string> {
   const repository = await missingFolder(name, "adapter", `${CONFIG_FILE} and ${WEIGHTS_FILE}`);
   if (repository === undefined) return name;
   if (!name.includes("/")) throw fileError(name, { code: "ENOENT" });
@@ -136,7 +136,7 @@ async function findAdapter(name: string, access: HubAccess): Promise<string> {
 }
 
 /** A folder of ours loses adapter_config.json first and gets it last when it is saved again. */
-async function missingConfig(folder: string): Promise<PeftTrainError> {
+export async function missingConfig(folder: string): Promise<PeftTrainError> {
   const names = await readdir(folder);
   if (!names.includes(RECORD_FILE) && !names.includes(LOG_FILE)) {
     return new PeftTrainError(
@@ -157,7 +157,7 @@ async function missingConfig(folder: string): Promise<PeftTrainError> {
   );
 }
 
-async function requireWeights(folder: string): Promise<void> {
+export async function requireWeights(folder: string): Promise<void> {
   const names = await readdir(folder);
   if (names.includes(WEIGHTS_FILE)) return;
   if (names.includes("adapter_model.bin")) throw pickledWeights(folder);

@@ -31,12 +31,26 @@ export function resolveTargets(config: LoraConfig, model: TargetModel, prefix = 
       continue;
     }
     if (kind !== "linear") throw notLinear(name, modules);
-    const rank = firstMatch(ranks, fullName) ?? config.r;
-    const alpha = firstMatch(alphas, fullName) ?? config.loraAlpha;
-    found.push({ name, rank, scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank });
+    found.push({ name, ...ofModule(config, fullName, ranks, alphas) });
   }
   if (found.length === 0) throw nothingMatches(config, modules, excludedCount);
   return { modules: found, dropout: config.loraDropout };
+}
+
+/** Rank and scale of a module that LoRA wraps, by its full name as PEFT saw it. */
+export function rankAndScale(config: LoraConfig, fullName: string): Omit<LoraModule, "name"> {
+  return ofModule(config, fullName, patterns(config.rankPattern), patterns(config.alphaPattern));
+}
+
+function ofModule(
+  config: LoraConfig,
+  fullName: string,
+  ranks: [NamePredicate, number][],
+  alphas: [NamePredicate, number][],
+): Omit<LoraModule, "name"> {
+  const rank = firstMatch(ranks, fullName) ?? config.r;
+  const alpha = firstMatch(alphas, fullName) ?? config.loraAlpha;
+  return { rank, scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank };
 }
 
 /** What is written to adapter_config.json: `all-linear` as the names that it stands for, lists sorted. */

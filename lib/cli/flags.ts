@@ -77,6 +77,20 @@ export function textFlag(args: FlagValues, name: string): string | undefined {
   throw new PeftTrainError("USAGE", `--${name} needs a value`);
 }
 
+/** A flag that is a number and not a training option. @throws USAGE */
+export function numberFlag(args: FlagValues, name: string): number | undefined {
+  const text = textFlag(args, name);
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isFinite(value)) return value;
+  throw new PeftTrainError("USAGE", `--${name}=${text}: expected a number`);
+}
+
+/** The words that a command takes as a list, such as folders. */
+export function wordsOf(args: FlagValues, name: string): string[] {
+  return ((args[name] as unknown[] | undefined) ?? []).map(String);
+}
+
 /** @throws USAGE naming every flag of `names` that was left out. */
 export function requireFlags(args: FlagValues, names: readonly string[], example: string): void {
   const missing = names.filter((name) => args[name] === undefined);

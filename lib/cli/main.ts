@@ -36,6 +36,11 @@ const COMMANDS: Record<string, Command> = {
     words: ["MODEL"],
     load: async () => (await import("./quantize.js")).quantizeCommand as never,
   },
+  combine: {
+    describe: "Make one adapter of several, each with its weight",
+    words: ["ADAPTER", "ADAPTER"],
+    load: async () => (await import("./combine.js")).combineCommand as never,
+  },
   report: {
     describe: "Write the report.html of a run again, from the log in its folder",
     words: ["OUT_DIR"],
@@ -110,6 +115,7 @@ async function parse(normalized: string[]): Promise<(() => unknown) | undefined>
   const module = await (COMMANDS[name] as Command).load();
   const known = knownFlags(module, yargs([]));
   const args = joinSwitchValues(normalized, known.boolean);
+  const list = /\[(\w+)\.\.\]/.exec(String(module.command))?.[1];
   let run: (() => unknown) | undefined;
   const parser = yargs(args)
     .scriptName("peft-train")
@@ -118,7 +124,8 @@ async function parse(normalized: string[]): Promise<(() => unknown) | undefined>
       "boolean-negation": true,
       "camel-case-expansion": false,
       "dot-notation": false,
-      "duplicate-arguments-array": false,
+      // yargs drops all words of a list but the last without it.
+      "duplicate-arguments-array": list !== undefined,
       "parse-numbers": false,
       "parse-positional-numbers": false,
       "short-option-groups": false,
@@ -135,7 +142,7 @@ async function parse(normalized: string[]): Promise<(() => unknown) | undefined>
     ...module,
     describe: COMMANDS[name]?.describe ?? "",
     handler: (values: FlagValues) => {
-      run = () => module.handler({ ...values, typed: args } as never);
+      run = () => module.handler({ ...lastOfEach(values, list), typed: args } as never);
     },
   });
   try {
@@ -145,6 +152,14 @@ async function parse(normalized: string[]): Promise<(() => unknown) | undefined>
     throw usageError(error.message, args, Object.keys(known.key), NAMES);
   }
   return run;
+}
+
+/** A flag that comes twice counts as it was given last; the words of a list are all meant. */
+function lastOfEach(values: FlagValues, list: string | undefined): FlagValues {
+  if (list === undefined) return values;
+  const last = (name: string, value: unknown): unknown =>
+    Array.isArray(value) && name !== list ? value.at(-1) : value;
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, last(name, value)]));
 }
 
 /** The flags that a command defines. */

@@ -1,0 +1,303 @@
+import { AtomicFolder } from "../data/atomic-folder.js";
+import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
+import type { JsonObject } from "../model/json-file.js";
+import { VERSION } from "../version.js";
+import {
+  COMBINATION_METHODS,
+  type CombinationMethod,
+  type CombinedModule,
+  type CombineSettings,
+  combineModule,
+} from "./combine-factors.js";
+import { formatAdapterConfig } from "./config.js";
+import type { Factors } from "./factors.js";
+import { DEFAULT_LORA, type LoraConfig } from "./lora-config.js";
+import { type AdapterRecord, requireSameBase } from "./record.js";
+import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
+import { writeFactors } from "./write-factors.js";
+
+export interface WeightedAdapter {
+  /** Folder of an adapter, of this package or of PEFT, or its name on the Hub. */
+  adapter: string;
+  /** Negative takes its effect away. Default: 1. */
+  weight?: number | undefined;
+}
+
+export interface CombineOptions {
+  /** As PEFT's `combination_type`; `cat`, the default, is the exact sum, and `svd` the nearest adapter of a rank. */
+  method?: CombinationMethod | undefined;
+  /** ties, dare and magnitude_prune: part of the entries that stays, above 0 and at most 1; they need it. */
+  density?: number | undefined;
+  /** ties and dare_ties: whether the sum of the values elects a sign or that of their signs. Default: total. */
+  majoritySignMethod?: "total" | "frequency" | undefined;
+  /** svd methods: rank of the result. Default: the largest of the adapters'. */
+  svdRank?: number | undefined;
+  /** svd methods: quantile of the entries of A and B that both are clamped to. Default: none. */
+  svdClamp?: number | undefined;
+  /** dare: seed of the masks. Default: 0. */
+  seed?: number | undefined;
+  /** Bytes of an adapter of the Hub that are here, and in all. */
+  onDownload?: HubAccess["onProgress"];
+  /** Modules that are combined, and in all. */
+  onProgress?: ((done: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Frobenius norms, of what the adapters add to the base weights. */
+export interface CombinedNorms {
+  /** Of the exact weighted sum. */
+  norm: number;
+  /** Of the difference between the combined adapter and the exact weighted sum, over `norm`. */
+  relativeDifference: number;
+  /** svd methods: what was cut off, over the norm of what was to be approximated. */
+  truncationError: number | undefined;
+}
+
+export interface CombineResult extends CombinedNorms {
+  /** Absolute. */
+  output: string;
+  method: CombinationMethod;
+  weights: number[];
+  /** Largest rank of a module. */
+  rank: number;
+  parameters: number;
+  modules: (CombinedNorms & { name: string; rank: number })[];
+  warnings: string[];
+}
+
+/**
+ * Writes one adapter that does what several do together, each with its weight. The base model is not needed.
+ * @param output A folder that is not there, or empty; it appears whole or not at all.
+ * @throws USAGE, ADAPTER_MISMATCH (other bases, other shapes, other ranks), OUTPUT_EXISTS, OUTPUT_UNWRITABLE, ABORTED, and
+ * as for reading an adapter.
+ */
+export async function combineAdapters(
+  adapters: readonly (string | WeightedAdapter)[],
+  output: string,
+  options: CombineOptions = {},
+): Promise<CombineResult> {
+  const given = adapters.map((one) => (typeof one === "string" ? { adapter: one } : one));
+  const weights = given.map(({ weight }) => weight ?? 1);
+  const settings = soleSource(combineSettings(options), given.length);
+  requireWeighted(given, weights);
+  const sources: StoredAdapter[] = [];
+  for (const { adapter } of given) {
+    sources.push(
+      await readStoredAdapter(adapter, { signal: options.signal, onProgress: options.onDownload }),
+    );
+  }
+  const { record, warnings } = commonRecord(sources, weights, settings);
+  await using folder = await AtomicFolder.create(output);
+  const names = [...new Set(sources.flatMap((source) => [...source.modules.keys()]))];
+  const combined = new Map<string, CombinedModule>();
+  for (const name of names) {
+    combined.set(name, combineModule(name, having(name, sources, weights), settings));
+    options.onProgress?.(combined.size, names.length);
+    await new Promise(setImmediate); // Ctrl-C gets its turn
+    if (options.signal?.aborted) throw new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
+  }
+  const modules = new Map([...combined].map(([name, { factors }]) => [name, factors]));
+  await writeFactors(folder.draft, {
+    modules,
+    config: combinedConfig(modules, sources[0] as StoredAdapter),
+    record,
+    dtype: "float32",
+    layout: "plain",
+    tokenizer: (sources[0] as StoredAdapter).folder,
+  });
+  await folder.commit();
+  return { output: folder.path, method: settings.method, weights, warnings, ...summary(combined) };
+}
+
+/** @throws USAGE */
+export function combineSettings(options: CombineOptions): CombineSettings {
+  const method = options.method ?? "cat";
+  const refuse = (name: string, expected: string, found: unknown): never => {
+    throw new PeftTrainError("USAGE", `${name}: expected ${expected}, found ${JSON.stringify(found)}`);
+  };
+  if (!COMBINATION_METHODS.includes(method)) {
+    refuse("method", `one of ${COMBINATION_METHODS.join(", ")}`, method);
+  }
+  const sparse = /^(ties|dare|magnitude)/.test(method);
+  const svd = /svd$/.test(method);
+  const { density, majoritySignMethod, svdRank, svdClamp, seed } = options;
+  for (const [name, value, fits] of [
+    ["density", density, sparse],
+    ["majority_sign_method", majoritySignMethod, method.includes("ties")],
+    ["svd_rank", svdRank, svd],
+    ["svd_clamp", svdClamp, svd],
+    ["seed", seed, method.startsWith("dare")],
+  ] as const) {
+    if (value === undefined || fits) continue;
+    throw new PeftTrainError("USAGE", `${name} says nothing to the method ${method}`, {
+      hint: "Leave it out, or choose another method.",
+    });
+  }
+  if (sparse && density === undefined) {
+    throw new PeftTrainError("USAGE", `${method} needs a density`, {
+      hint: "For example 0.5: half of the entries stay.",
+    });
+  }
+  if (density !== undefined && !(density > 0 && density <= 1)) {
+    refuse("density", "a number above 0 and at most 1", density);
+  }
+  if (majoritySignMethod !== undefined && !["total", "frequency"].includes(majoritySignMethod)) {
+    refuse("majority_sign_method", "total or frequency", majoritySignMethod);
+  }
+  if (svdRank !== undefined && !(Number.isInteger(svdRank) && svdRank >= 1 && svdRank <= 65536)) {
+    refuse("svd_rank", "a whole number above 0", svdRank);
+  }
+  if (svdClamp !== undefined && !(svdClamp > 0 && svdClamp <= 1)) {
+    refuse("svd_clamp", "a number above 0 and at most 1", svdClamp);
+  }
+  if (seed !== undefined && !(Number.isSafeInteger(seed) && seed >= 0)) {
+    refuse("seed", "a whole number of at least 0", seed);
+  }
+  return {
+    method,
+    density: density ?? 1,
+    majoritySign: majoritySignMethod ?? "total",
+    svdRank,
+    svdClamp,
+    seed: seed ?? 0,
+  };
+}
+
+/** PEFT takes `linear` for a single adapter, whatever was asked; the exact sum and the cut to a rank make sense for one too. */
+export function soleSource(settings: CombineSettings, sources: number): CombineSettings {
+  const exact = settings.method === "cat" || settings.method === "svd";
+  return sources === 1 && !exact ? { ...settings, method: "linear" } : settings;
+}
+
+function requireWeighted(adapters: readonly { adapter: unknown }[], weights: readonly unknown[]): void {
+  if (adapters.length === 0) throw new PeftTrainError("USAGE", "expected the folder of at least one adapter");
+  for (const [i, { adapter }] of adapters.entries()) {
+    if (typeof adapter !== "string" || adapter === "") {
+      throw new PeftTrainError(
+        "USAGE",
+        `adapter ${i}: expected the path of a folder, found ${JSON.stringify(adapter)}`,
+      );
+    }
+    const weight = weights[i];
+    if (typeof weight === "number" && Number.isFinite(weight)) continue;
+    throw new PeftTrainError("USAGE", `weight of ${adapter}: expected a number, found ${weight}`);
+  }
+}
+
+function having(
+  name: string,
+  sources: readonly StoredAdapter[],
+  weights: readonly number[],
+): Parameters<typeof combineModule>[1] {
+  const found = sources.flatMap((source, index) => {
+    const factors = source.modules.get(name);
+    return factors === undefined ? [] : [{ index, weight: weights[index] as number, factors }];
+  });
+  const shapes = found.map(({ factors: { inputs, outputs } }) => `[${outputs}, ${inputs}]`);
+  const other = shapes.findIndex((shape) => shape !== shapes[0]);
+  if (other > 0) {
+    const [a, b] = [0, other].map((i) => sources[(found[i] as { index: number }).index]?.name);
+    throw new PeftTrainError(
+      "ADAPTER_MISMATCH",
+      `${a} and ${b} are for models of other sizes: ${name} is ${shapes[0]} in one and ${shapes[other]} in the other`,
+    );
+  }
+  return found;
+}
+
+/**
+ * What the combined adapter's peft_train.json says: that of the first adapter that has one.
+ * @throws ADAPTER_MISMATCH for adapters of other bases, or that pool otherwise.
+ */
+function commonRecord(
+  sources: readonly StoredAdapter[],
+  weights: readonly number[],
+  settings: CombineSettings,
+): { record: AdapterRecord | undefined; warnings: string[] } {
+  const warnings: string[] = [];
+  const first = sources.find(({ record }) => record !== undefined);
+  const bases = [...new Set(sources.flatMap(({ config }) => config.baseModel ?? []))];
+  if (sources.some(({ record }) => record === undefined) && bases.length > 1) {
+    warnings.push(
+      `the adapters name the base models ${bases.join(" and ")}; whether these are one cannot be told`,
+    );
+  }
+  if (first?.record === undefined) return { record: undefined, warnings };
+  for (const { name, record } of sources) {
+    if (record === undefined || record === first.record) continue;
+    requireSameBase(first.record, record.base, first.name, record.baseModel);
+    if (record.pooling !== first.record.pooling) {
+      throw new PeftTrainError(
+        "ADAPTER_MISMATCH",
+        `${first.name} was trained with ${first.record.pooling} pooling, ${name} with ${record.pooling}`,
+      );
+    }
+    for (const key of ["question1Prefix", "question2Prefix", "maxLength"] as const) {
+      if (record[key] === first.record[key]) continue;
+      const [ours, theirs] = [JSON.stringify(first.record[key]), JSON.stringify(record[key])];
+      warnings.push(
+        `${first.name} was trained with ${key} ${ours}, ${name} with ${theirs}; ${ours} is written`,
+      );
+    }
+  }
+  const { method, density, majoritySign, svdRank, svdClamp, seed } = settings;
+  const training: JsonObject = {
+    combined_from: sources.map(({ name }, i) => ({ adapter: name, weight: weights[i] })),
+    combination: {
+      method,
+      density,
+      majority_sign_method: majoritySign,
+      svd_rank: svdRank ?? null,
+      svd_clamp: svdClamp ?? null,
+      seed,
+    },
+  };
+  const record = { ...first.record, version: VERSION, threshold: null, seed, step: 0, epoch: 0, training };
+  return { record, warnings };
+}
+
+/** Every module by its whole name, with a scale of 1. */
+function combinedConfig(modules: ReadonlyMap<string, Factors>, first: StoredAdapter): string {
+  const r = Math.max(...[...modules.values()].map(({ rank }) => rank));
+  const others = [...modules].filter(([, { rank }]) => rank !== r);
+  const ranks = Object.fromEntries(others.map(([name, { rank }]) => [name, rank]));
+  const lora: LoraConfig = {
+    ...DEFAULT_LORA,
+    r,
+    loraAlpha: r,
+    targetModules: [...modules.keys()],
+    rankPattern: ranks,
+    alphaPattern: ranks,
+  };
+  const spec = {
+    modules: [...modules].map(([name, { rank }]) => ({ name, rank, scale: 1 })),
+    dropout: 0,
+  };
+  return formatAdapterConfig(lora, spec, first.config.baseModel ?? first.record?.baseModel ?? null);
+}
+
+function summary(
+  combined: ReadonlyMap<string, CombinedModule>,
+): CombinedNorms & Pick<CombineResult, "rank" | "parameters" | "modules"> {
+  const all = [...combined.values()];
+  const total = (values: readonly number[]): number => Math.hypot(...values);
+  const over = (value: number, norm: number): number => (norm === 0 ? 0 : value / norm);
+  const norms = (some: readonly CombinedModule[]): CombinedNorms => {
+    const norm = total(some.map((one) => one.norm));
+    const cut = some.every(({ truncated }) => truncated === undefined)
+      ? undefined
+      : total(some.map(({ truncated }) => truncated ?? 0));
+    return {
+      norm,
+      relativeDifference: over(total(some.map((one) => one.difference)), norm),
+      truncationError: cut === undefined ? undefined : over(cut, total(some.map((one) => one.wanted))),
+    };
+  };
+  return {
+    ...norms(all),
+    rank: Math.max(...all.map(({ factors }) => factors.rank)),
+    parameters: all.reduce((sum, { factors: { a, b } }) => sum + a.length + b.length, 0),
+    modules: [...combined].map(([name, one]) => ({ name, rank: one.factors.rank, ...norms([one]) })),
+  };
+}
