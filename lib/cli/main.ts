@@ -58,6 +58,10 @@ const COMMANDS: Record<string, Command> = {
     describe: "Find libtorch, and fetch it into the cache where there is none",
     load: async () => (await import("./setup.js")).setupCommand as never,
   },
+  doctor: {
+    describe: "Check this machine, train one step on every device, and say what to do about each problem",
+    load: async () => (await import("./doctor.js")).doctorCommand as never,
+  },
 };
 
 /** Of yargs' own record of what a command defines. */

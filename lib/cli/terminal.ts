@@ -14,7 +14,7 @@ export function dim(text: string, stream: NodeJS.WriteStream = process.stdout): 
   return hasColors(stream) ? styleText("dim", text) : text;
 }
 
-function hasColors(stream: NodeJS.WriteStream): boolean {
+export function hasColors(stream: NodeJS.WriteStream): boolean {
   return stream.isTTY === true && !process.env.NO_COLOR && stream.hasColors();
 }
 

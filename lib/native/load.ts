@@ -1,21 +1,24 @@
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { PeftTrainError } from "../errors.js";
 import { toPeftTrainError, withTypedErrors } from "./errors.js";
 import { locateLibtorch } from "./locate.js";
-import type { NativeEncoder, NativeEngine, OpenOptions } from "./types.js";
+import { BUILD_COMMAND, PACKAGE_ROOT } from "./package-root.js";
+import type { CudaDriver, NativeEncoder, NativeEngine, OpenOptions } from "./types.js";
 
 interface Loader {
-  load(libtorchFolder: string, enginePath: string): NativeEngine & { interfaceVersion?: number };
+  load(
+    libtorchFolder: string,
+    enginePath: string,
+  ): NativeEngine & { interfaceVersion?: number; noCuda?: string };
+  /** Missing in an addon of an earlier version. */
+  cudaDriver?(): CudaDriver;
 }
 
 interface NodeGypBuild {
   (folder: string): Loader;
   path(folder: string): string;
 }
-
-const PACKAGE_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 
 /** Of native/binding/addon.cc: a compiled addon that stayed behind its TypeScript would fail in the middle of work. */
 const INTERFACE_VERSION = 7;
@@ -38,7 +41,7 @@ export function loadEngine(): NativeEngine {
     const native = loader.load(folder, library);
     checkInterface(native.interfaceVersion, library);
     engine = {
-      info: () => native.info(),
+      info: () => ({ ...native.info(), ...(native.noCuda !== undefined && { noCuda: native.noCuda }) }),
       open: (options: OpenOptions): Promise<NativeEncoder> =>
         withTypedErrors(native).open(options).then(withTypedErrors),
       quantize: (options, onProgress) => withTypedErrors(native).quantize(options, onProgress),
@@ -55,8 +58,28 @@ export function checkInterface(version: number | undefined, library: string): vo
   throw new PeftTrainError(
     "ADDON_MISSING",
     `${library} was built for another version of this package: its interface is ${version ?? "unnumbered"}, expected ${INTERFACE_VERSION}`,
-    { hint: "Build it again with: npm run build:native" },
+    { hint: `Build it again with: ${BUILD_COMMAND}` },
   );
+}
+
+/**
+ * Path of the `.node` for this machine, which is loaded to find out, without libtorch.
+ * @throws ADDON_MISSING
+ */
+export function addonPath(): string {
+  return openLoader().path;
+}
+
+/**
+ * What the CUDA driver says, without libtorch. A broken driver may crash or hang: call it in a process of its own.
+ * @throws ADDON_MISSING
+ */
+export function cudaDriver(): CudaDriver {
+  const { loader, path } = openLoader();
+  if (loader.cudaDriver !== undefined) return loader.cudaDriver();
+  throw new PeftTrainError("ADDON_MISSING", `${path} was built for an earlier version of this package`, {
+    hint: `Build it again with: ${BUILD_COMMAND}`,
+  });
 }
 
 /**
@@ -76,7 +99,7 @@ function openLoader(): { loader: Loader; path: string } {
     throw new PeftTrainError(
       "ADDON_MISSING",
       `No compiled addon for ${process.platform}-${process.arch} and Node ${process.versions.node} in ${PACKAGE_ROOT}`,
-      { cause: error, hint: "Build it with: npm run build:native" },
+      { cause: error, hint: `Build it with: ${BUILD_COMMAND}` },
     );
   }
 }

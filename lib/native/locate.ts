@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, realpathSync, symlinkSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { PeftTrainError } from "../errors.js";
 import { cacheFolder, type Device, parseLibtorchFolder } from "../setup/cache.js";
 import { isSupported, minorVersion, PINNED_TORCH, SUPPORTED_TORCH } from "../setup/pin.js";
 import { folderNames, installedTorch, type TorchCandidate } from "./installed-torch.js";
+import { BUILD_COMMAND, PACKAGE_ROOT } from "./package-root.js";
 import { CUDA_LIBRARY, hasLibrary, readTorchVersion } from "./torch-folder.js";
 
 export interface LibtorchLocation {
@@ -27,7 +27,6 @@ export interface LocateOptions {
   device?: Device;
 }
 
-const PACKAGE_ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const SETUP_HINT = "Run: npx peft-train setup; or, in a program, first: await ensureLibtorch()";
 
 /**
@@ -125,7 +124,7 @@ function fromEnvironment(
       {
         hint: options.forBuild
           ? "Point it at another, or unset it."
-          : "Unset it and run: npx peft-train setup; or rebuild for it with: npm run build:native",
+          : `Unset it and run: npx peft-train setup; or rebuild for it with: ${BUILD_COMMAND}`,
       },
     );
   }

@@ -249,6 +249,18 @@ export interface EngineInfo {
   cpuKernels: string;
   /** Whether the processor multiplies bfloat16 itself. */
   fastBfloat16: boolean;
+  /** Why a libtorch for CUDA was loaded without its CUDA half. */
+  noCuda?: string;
+}
+
+/** What libcuda.so.1, the driver's own library, says without libtorch. */
+export interface CudaDriver {
+  /** The newest CUDA that it runs, as 13000 for 13.0. */
+  version?: number;
+  /** Memory in bytes, compute capability as "8.9". */
+  devices?: { name: string; memory: number; capability: string }[];
+  /** In place of the devices. */
+  error?: string;
 }
 
 export interface QuantizeOptions {

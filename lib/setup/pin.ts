@@ -10,6 +10,37 @@ export const TORCH_BYTES = { download: 527e6, unpacked: 1_130e6, kept: 488e6 } a
 /** What a full install for CUDA weighs: the download and the unpacked files together, about. Bytes. */
 export const CUDA_BYTES = { download: 2_500e6, unpacked: 5_000e6 } as const;
 
+/** A build of the pinned release for CUDA, and what it takes. */
+export interface CudaWheel {
+  /** The CUDA that it brings along. */
+  cuda: string;
+  /** The oldest CUDA of a driver that runs it, as 12000 for 12.0: any of the same major version. */
+  driverCuda: number;
+  /** The first series of drivers with that. */
+  driver: string;
+  /** The oldest compute capability that it has code for. */
+  capability: number;
+  /** Where it is; undefined for the index that pip asks anyway. */
+  index?: string;
+}
+
+/** Newest first. */
+export const CUDA_WHEELS: readonly CudaWheel[] = [
+  { cuda: "13.0", driverCuda: 13000, driver: "580", capability: 7.5 },
+  {
+    cuda: "12.6",
+    driverCuda: 12000,
+    driver: "525",
+    capability: 5.0,
+    index: "https://download.pytorch.org/whl/cu126",
+  },
+];
+
+/** The newest that runs on this driver and on a device of this compute capability. */
+export function cudaWheelFor(driverCuda: number, capability: number): CudaWheel | undefined {
+  return CUDA_WHEELS.find((wheel) => driverCuda >= wheel.driverCuda && capability >= wheel.capability);
+}
+
 /** "2.13.0+cu130" -> "2.13": libtorch's C++ ABI holds within a minor version and changes with the next. */
 export function minorVersion(version: string): string {
   return version.split(".", 2).join(".");

@@ -7,6 +7,7 @@ const lib = fileURLToPath(new URL("../../lib", import.meta.url));
 /** Whoever stands higher may import what stands lower; docs/architecture.md says why. */
 const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
+  ["doctor"],
   ["index.ts"],
   ["train", "report", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],

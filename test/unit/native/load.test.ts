@@ -8,7 +8,7 @@ it("an addon of other sources is refused when it is loaded, not in the middle of
   ] as const) {
     const found = () => checkInterface(version, "/somewhere/libpeft_train.so");
     expect(found).toThrow(
-      expect.objectContaining({ code: "ADDON_MISSING", hint: expect.stringContaining("build:native") }),
+      expect.objectContaining({ code: "ADDON_MISSING", hint: expect.stringContaining("npm run build") }),
     );
     expect(found).toThrow(told);
   }

@@ -60,7 +60,7 @@ describe("locateLibtorch", () => {
       expect.objectContaining({
         code: "LIBTORCH_INCOMPATIBLE",
         message: expect.stringMatching(/libtorch 2\.12\.0; the engine was built for 2\.13/),
-        hint: expect.stringContaining("npm run build:native"),
+        hint: expect.stringContaining("npm run build"),
       }),
     );
   });
