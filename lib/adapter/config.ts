@@ -1,8 +1,8 @@
 import { PeftTrainError } from "../errors.js";
 import { isObject, type JsonObject } from "../model/json-file.js";
 import type { AdapterSpec } from "../native/types.js";
-import type { LoraConfig } from "./lora-config.js";
-import { storedTargets } from "./targets.js";
+import type { LoraConfig, LoraInit } from "./lora-config.js";
+import { storedExclusions, storedTargets } from "./targets.js";
 import { refuseVariants } from "./variants.js";
 
 /** A parsed adapter_config.json. */
@@ -69,6 +69,8 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
     useRslora: raw.use_rslora === true,
     layersToTransform: layers as LoraConfig["layersToTransform"],
     layersPattern: names("layers_pattern"),
+    // What a file holds has begun already.
+    initLoraWeights: true,
   };
   const baseModel = raw.base_model_name_or_path ?? null;
   return { lora, baseModel: typeof baseModel === "string" ? baseModel : null, raw, unknownKeys };
@@ -85,16 +87,17 @@ export function formatAdapterConfig(
   baseModel: string | null,
   revision: string | null = null,
 ): string {
+  const excluded = storedExclusions(config);
   const fields: JsonObject = {
     alpha_pattern: config.alphaPattern,
     auto_mapping: null,
     base_model_name_or_path: baseModel,
     bias: "none",
     // Only since PEFT 0.14, so left out where it says nothing.
-    ...(config.excludeModules === null ? {} : { exclude_modules: config.excludeModules }),
+    ...(excluded === null ? {} : { exclude_modules: excluded }),
     fan_in_fan_out: false,
     inference_mode: true,
-    init_lora_weights: true,
+    init_lora_weights: storedInit(config.initLoraWeights),
     layer_replication: null,
     layers_pattern: config.layersPattern,
     layers_to_transform: config.layersToTransform,
@@ -114,6 +117,11 @@ export function formatAdapterConfig(
     use_rslora: config.useRslora,
   };
   return JSON.stringify(fields, null, 2);
+}
+
+/** PEFT begins so before it reads the weights, and early releases do not know `orthogonal`: plain says the same. */
+function storedInit(init: LoraInit): LoraInit {
+  return init === "orthogonal" ? true : init;
 }
 
 function isRank(value: number): boolean {

@@ -16,7 +16,14 @@ export interface LoraConfig {
   /** Only these layers; with a list of targets only. */
   layersToTransform: readonly number[] | number | null;
   layersPattern: readonly string[] | string | null;
+  initLoraWeights: LoraInit;
 }
+
+/**
+ * How A and B of a fresh adapter begin, named as in PEFT: `true` A uniform and B zero, `false` both uniform, which
+ * changes the model from the start.
+ */
+export type LoraInit = boolean | "gaussian" | "orthogonal";
 
 /** r 8, alpha 16, no dropout on query, key and value: the article's. */
 export const DEFAULT_LORA: LoraConfig = {
@@ -30,4 +37,5 @@ export const DEFAULT_LORA: LoraConfig = {
   useRslora: false,
   layersToTransform: null,
   layersPattern: null,
+  initLoraWeights: true,
 };

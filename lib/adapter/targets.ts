@@ -1,6 +1,6 @@
 import { PeftTrainError } from "../errors.js";
 import type { AdapterSpec, LoraModule, ModelShape } from "../native/types.js";
-import type { LoraConfig } from "./lora-config.js";
+import type { LoraConfig, LoraInit } from "./lora-config.js";
 import { bertModules, type ModuleKind } from "./modules.js";
 import { fullMatch, suffixMatch, translatePythonRegex } from "./python-regex.js";
 
@@ -34,7 +34,7 @@ export function resolveTargets(config: LoraConfig, model: TargetModel, prefix = 
     found.push({ name, ...ofModule(config, fullName, ranks, alphas) });
   }
   if (found.length === 0) throw nothingMatches(config, modules, excludedCount);
-  return { modules: found, dropout: config.loraDropout };
+  return { modules: found, dropout: config.loraDropout, ...nativeInit(config.initLoraWeights, found) };
 }
 
 /** Rank and scale of a module that LoRA wraps, by its full name as PEFT saw it. */
@@ -53,11 +53,45 @@ function ofModule(
   return { rank, scale: config.useRslora ? alpha / Math.sqrt(rank) : alpha / rank };
 }
 
-/** What is written to adapter_config.json: `all-linear` as the names that it stands for, lists sorted. */
+/** How the engine is told to begin; nothing for `true`, its default. */
+function nativeInit(init: LoraInit, modules: readonly LoraModule[]): Pick<AdapterSpec, "init"> {
+  if (init === true) return {};
+  if (init === "orthogonal") {
+    const odd = modules.find(({ rank }) => rank % 2 !== 0);
+    if (odd !== undefined) {
+      throw new PeftTrainError(
+        "USAGE",
+        `init_lora_weights=orthogonal needs even ranks; ${odd.name} has ${odd.rank}`,
+      );
+    }
+  }
+  return { init: { kind: init === false ? "uniform" : init } };
+}
+
+/** What is written to adapter_config.json: `all-linear` as the names that are left of it, lists sorted. */
 export function storedTargets(config: LoraConfig, spec: AdapterSpec): readonly string[] | string {
   if (isAllLinear(config.targetModules)) return spec.modules.map((module) => module.name).sort();
   if (typeof config.targetModules === "string") return config.targetModules;
   return [...new Set(config.targetModules)].sort();
+}
+
+/** Keys of rank_pattern and alpha_pattern, and names of exclude_modules, that do nothing to any module. */
+export function idleSettings(config: LoraConfig, model: TargetModel): { option: string; name: string }[] {
+  const modules = bertModules(model.shape, model.hasPooler);
+  const names = [...modules.keys()].filter(targetPredicate(config, modules, ""));
+  const excluded = config.excludeModules ?? [];
+  const options: [option: string, keys: readonly string[], matcher: (key: string) => NamePredicate][] = [
+    [
+      "exclude_modules",
+      typeof excluded === "string" ? [excluded] : excluded,
+      (key) => (typeof excluded === "string" ? fullMatch(key) : namePredicate([key])),
+    ],
+    ["lora_rank_pattern", Object.keys(config.rankPattern), suffixMatch],
+    ["lora_alpha_pattern", Object.keys(config.alphaPattern), suffixMatch],
+  ];
+  return options.flatMap(([option, keys, matcher]) =>
+    keys.filter((key) => !names.some(matcher(key))).map((name) => ({ option, name })),
+  );
 }
 
 /** Names of a list that no module of the model has; PEFT passes over them as long as another matches. */
@@ -65,6 +99,14 @@ export function unmatchedTargets(config: LoraConfig, model: TargetModel): string
   if (typeof config.targetModules === "string") return [];
   const modules = [...bertModules(model.shape, model.hasPooler).keys()];
   return config.targetModules.filter((target) => !modules.some(namePredicate([target])));
+}
+
+/** Only of targets that are not spelled out: names of modules say what is excluded by leaving it out. */
+export function storedExclusions({
+  targetModules,
+  excludeModules,
+}: LoraConfig): LoraConfig["excludeModules"] {
+  return isAllLinear(targetModules) ? null : excludeModules;
 }
 
 type NamePredicate = (name: string) => boolean;
@@ -75,6 +117,13 @@ function targetPredicate(
   prefix: string,
 ): NamePredicate {
   const { targetModules, layersToTransform, layersPattern } = config;
+  if (typeof targetModules === "string" && (layersToTransform !== null || layersPattern !== null)) {
+    throw new PeftTrainError(
+      "USAGE",
+      `layers_to_transform and layers_pattern need a list of target modules, found ${isAllLinear(targetModules) ? "all-linear" : "a regular expression"}`,
+      { hint: "Say which layers in a regular expression, or give a list of names." },
+    );
+  }
   if (isAllLinear(targetModules)) {
     const linear = new Set(
       [...modules].filter(([, kind]) => kind === "linear").map(([name]) => prefix + name),
@@ -82,16 +131,7 @@ function targetPredicate(
     return (name) => linear.has(name);
   }
   const named = namePredicate(targetModules);
-  if (typeof targetModules === "string") {
-    if (layersToTransform !== null || layersPattern !== null) {
-      throw new PeftTrainError(
-        "USAGE",
-        "layers_to_transform and layers_pattern need a list of target modules, found a regular expression",
-        { hint: "Say which layers in the expression itself, or give a list of names." },
-      );
-    }
-    return named;
-  }
+  if (typeof targetModules === "string") return named;
   const layers = typeof layersToTransform === "number" ? [layersToTransform] : (layersToTransform ?? []);
   if (layers.length === 0) return named;
   const indexOf = layerIndex(typeof layersPattern === "string" ? [layersPattern] : (layersPattern ?? []));

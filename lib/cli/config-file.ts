@@ -64,6 +64,9 @@ export function readConfigFile(file: string): ConfigFile {
     }
     const name = optionNamed(written, plain, place);
     if (name === undefined) continue;
+    if (isMap(value) && !["settings", "pattern"].includes(TRAIN_OPTIONS[name].type)) {
+      throw new PeftTrainError("USAGE", `${place}: ${written}: expected a value or a list of values`);
+    }
     const earlier = places.get(name);
     if (earlier !== undefined) {
       throw new PeftTrainError("USAGE", `${place}: ${written} was set already, at ${earlier}`);
@@ -115,10 +118,16 @@ function optionNamed(written: string, value: unknown, place: string): OptionName
   });
 }
 
-/** A scalar or a list of scalars; undefined for anything deeper and for aliases, which could grow without end. */
+/** A scalar, a list or a map of scalars; undefined for anything deeper and for aliases, which could grow without end. */
 function plainValue(node: unknown): unknown {
   if (node === null) return null;
   if (isScalar(node)) return node.value;
+  if (isMap(node)) {
+    if (!node.items.every(({ key, value }) => isScalar(key) && isScalar(value))) return undefined;
+    return Object.fromEntries(
+      node.items.map(({ key, value }) => [String((key as Scalar).value), (value as Scalar).value]),
+    );
+  }
   if (!isSeq(node) || !node.items.every(isScalar)) return undefined;
   return node.items.map((item) => (item as Scalar).value);
 }

@@ -73,6 +73,17 @@ export interface AdapterSpec {
   modules: LoraModule[];
   /** Rate of the dropout on x before A, while training. */
   dropout: number;
+  /** How a fresh one begins. Default: kaiming. */
+  init?: AdapterInit;
+}
+
+/**
+ * `kaiming`: A from U(-1/sqrt(in), 1/sqrt(in)), B zero. `uniform`: B from U(-1/sqrt(rank), 1/sqrt(rank)). `gaussian`: A from
+ * N(0, 1/rank^2), B zero. `orthogonal`: A and B with B A = 0, of an even rank. As PEFT's init_lora_weights true, false,
+ * gaussian and orthogonal.
+ */
+export interface AdapterInit {
+  kind: "kaiming" | "uniform" | "gaussian" | "orthogonal";
 }
 
 /** Texts as packed token ids: text i is `ids[cuSeqlens[i] .. cuSeqlens[i + 1])`. No padding anywhere. */
@@ -218,7 +229,7 @@ export interface NativeEncoder {
   info(): EncoderInfo;
   /** For micro-batches of this many tokens. */
   memory(microBatchTokens: number, training: boolean): MemoryPlan;
-  /** Installs a fresh adapter: A kaiming-uniform(a = sqrt 5) drawn from `seed`, B zero, Adam state zero. */
+  /** Installs a fresh adapter that begins as `spec.init` says, drawn from `seed`; Adam state zero. */
   createAdapter(spec: AdapterSpec, seed: number): Promise<void>;
   /** Installs the adapter of a file; every key of `spec` must be there, and no other. */
   loadAdapter(path: string, spec: AdapterSpec): Promise<void>;

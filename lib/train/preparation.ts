@@ -2,7 +2,7 @@ import { access } from "node:fs/promises";
 import path from "node:path";
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
-import { resolveTargets, unmatchedTargets } from "../adapter/targets.js";
+import { idleSettings, resolveTargets, unmatchedTargets } from "../adapter/targets.js";
 import type { ExampleColumns, ExampleKind } from "../data/example-layout.js";
 import {
   type ExampleDataset,
@@ -26,9 +26,10 @@ import { bestMetric } from "./evaluation/best-metric.js";
 import { DRIFT_TEXTS } from "./evaluation/drift.js";
 import { PRIMARY_METRIC, requireMeasurable } from "./evaluation/evaluate.js";
 import type { TrainEvent } from "./events.js";
+import { loraConfig } from "./options/lora-options.js";
 import { type LossRequest, lossRequest } from "./options/losses.js";
 import { flagLabel } from "./options/option-value.js";
-import { loraConfig, type ResolvedTrainOptions, weightOptions } from "./options/options.js";
+import { type ResolvedTrainOptions, weightOptions } from "./options/options.js";
 import { storageRequest } from "./options/weight-options.js";
 import { requireFreeFolder } from "./output/output-content.js";
 import { countShared } from "./overlap.js";
@@ -74,13 +75,7 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
   const model = await openModelFolder(options.modelNameOrPath, hub);
   const maxLength = options.maxLength ?? defaultMaxLength(model);
   requireMaxLength(maxLength, model);
-  if (options.loraR > model.shape.hiddenSize) {
-    throw new PeftTrainError(
-      "USAGE",
-      `--lora_r=${options.loraR} is larger than the model's hidden size, ${model.shape.hiddenSize}`,
-      { hint: "Ranks of 4 to 64 are usual." },
-    );
-  }
+  checkRanks(options, model);
   const storage = chooseStorage(storageRequest(weightOptions(options), flagLabel), model);
   const lora = loraConfig(options);
   const spec = resolveOwnTargets(lora, model);
@@ -111,9 +106,36 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
       ...unmatchedTargets(lora, model).map(
         (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
       ),
+      ...idleSettings(lora, model).map(
+        ({ option, name }) => `--${option}: ${name} names none of the modules that get an adapter`,
+      ),
       ...checkWidths(options.matryoshkaDims, model),
     ],
   };
+}
+
+/** @throws USAGE for a rank beyond the model's width, or a layer that it has not. */
+function checkRanks(options: ResolvedTrainOptions, { shape, name }: ModelFolder): void {
+  const pattern = Object.entries(options.loraRankPattern ?? {});
+  const ranks = [
+    ["--lora_r", options.loraR],
+    ...pattern.map(([key, rank]) => [`--lora_rank_pattern: ${key}`, rank] as const),
+  ] as const;
+  const wide = ranks.find(([, rank]) => rank > shape.hiddenSize);
+  if (wide !== undefined) {
+    throw new PeftTrainError(
+      "USAGE",
+      `${wide[0]}=${wide[1]} is larger than the model's hidden size, ${shape.hiddenSize}`,
+      { hint: "Ranks of 4 to 64 are usual." },
+    );
+  }
+  const beyond = options.layersToTransform?.find((layer) => layer >= shape.numLayers);
+  if (beyond !== undefined) {
+    throw new PeftTrainError(
+      "USAGE",
+      `--layers_to_transform=${options.layersToTransform}: ${name} has no layer ${beyond}; its layers are 0 to ${shape.numLayers - 1}`,
+    );
+  }
 }
 
 /** What would be found wrong only after a download otherwise. */

@@ -149,6 +149,14 @@ AdapterSpec to_adapter_spec(const Napi::Value& value) {
     spec.modules.push_back(
         {to_string(m.Get("name"), "name"), to_count(m, "rank", 1), finite(m, "scale", -1e30)});
   }
+  if (!o.Get("init").IsUndefined()) {
+    const Napi::Object init = to_object(o.Get("init"), "init");
+    try {
+      spec.init = parse_adapter_init(to_string(init.Get("kind"), "kind"));
+    } catch (const EngineError& e) {
+      throw make_error(o.Env(), e.code(), e.what(), e.hint());
+    }
+  }
   if (spec.modules.empty()) wrong_type(o.Env(), "modules", "an array of at least one module");
   return spec;
 }

@@ -1,22 +1,17 @@
 #include "core/adapter.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
-#include <algorithm>
-#include <array>
 #include <charconv>
-#include <cmath>
 
+#include "core/adapter_init.h"
 #include "error.h"
-#include "kernels/philox.h"
 #include "weights/safetensors.h"
 
 namespace peft {
 namespace {
 
 constexpr std::string_view kLayerPrefix = "encoder.layer.";
-constexpr uint32_t kInitSite = 0xFFFF0000;  // apart from every dropout site
 
 struct NamedKind {
   std::string_view suffix;
@@ -84,7 +79,7 @@ std::string canonical_key(const std::string& key) {
 }  // namespace
 
 Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device)
-    : dropout_(spec.dropout) {
+    : dropout_(spec.dropout), init_(spec.init) {
   int64_t total = 0;
   for (const LoraModuleSpec& m : spec.modules) {
     const ModulePath path = parse_module_name(m.name, shape, has_pooler);
@@ -116,21 +111,12 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
 }
 
 void Adapter::initialize(uint64_t seed) {
-  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
   for (size_t i = 0; i < modules_.size(); i++) {
     LoraModule& m = modules_[i];
-    Tensor a = at::empty(m.a.sizes(), at::TensorOptions().dtype(at::kFloat));
-    const float bound = 1.0f / std::sqrt(static_cast<float>(a.size(1)));
-    float* values = a.mutable_data_ptr<float>();
-    for (int64_t j = 0; j < a.numel(); j += 4) {
-      const auto words = philox({static_cast<uint32_t>(j / 4), static_cast<uint32_t>(i), 0, kInitSite}, key);
-      for (int64_t k = 0; k < std::min<int64_t>(4, a.numel() - j); k++) {
-        // 24 random bits give a float in [0, 1) exactly.
-        values[j + k] = (static_cast<float>(words[k] >> 8) * 0x1p-23f - 1.0f) * bound;
-      }
-    }
-    m.a.copy_(a);
-    m.b.zero_();
+    const LoraFactors begin =
+        initial_factors(init_, m.a.size(0), m.a.size(1), m.b.size(0), {seed, static_cast<uint32_t>(i)});
+    m.a.copy_(begin.a);
+    m.b.copy_(begin.b);
   }
   changed();
 }

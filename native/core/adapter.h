@@ -26,9 +26,16 @@ struct LoraModuleSpec {
   double scale = 1;
 };
 
+/// How a fresh adapter begins; lib/native/types.ts says what each is.
+enum class AdapterInit { kKaiming, kUniform, kGaussian, kOrthogonal };
+
+/// Throws USAGE for a name that is none.
+AdapterInit parse_adapter_init(const std::string& name);
+
 struct AdapterSpec {
   std::vector<LoraModuleSpec> modules;
   double dropout = 0;
+  AdapterInit init = AdapterInit::kKaiming;
 };
 
 /// One wrapped linear layer: y = W x + b + scale * B(A(x)). Hu et al., "LoRA", 2021.
@@ -46,8 +53,7 @@ class Adapter {
   /// Allocates zeros. Throws ADAPTER_UNSUPPORTED for a name that is no linear layer of this model.
   Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device);
 
-  /// A from U(-1/sqrt(in), 1/sqrt(in)), which is kaiming_uniform with a = sqrt(5); B zero, so the adapter
-  /// starts as nothing.
+  /// Begins as the spec says; what is random depends on the seed and the module's place alone.
   void initialize(uint64_t seed);
   /// Reads adapter_model.safetensors in either key layout. Throws ADAPTER_MISMATCH for a missing or
   /// unexpected key.
@@ -72,6 +78,7 @@ class Adapter {
 
  private:
   double dropout_;
+  AdapterInit init_;
   int64_t trained_count_ = 0;
   uint64_t version_ = 1;
   Tensor parameters_, gradient_;

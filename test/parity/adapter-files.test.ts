@@ -128,6 +128,39 @@ describe("a fresh adapter", () => {
       expect(new Set(scaled.map((x) => x.toFixed(7))).size).toBeGreaterThan(0.99 * scaled.length);
     }));
 
+  for (const [kind, deviation] of [
+    ["gaussian", (rank: number) => ({ A: 1 / rank, B: 0 })],
+    // nn.Linear's own beginning, in which B's inputs are the rank.
+    ["uniform", (rank: number, input: number) => ({ A: (3 * input) ** -0.5, B: (3 * rank) ** -0.5 })],
+    // Half the rank times the variance of an entry of an orthogonal matrix, 1 / rank; times 0.1^2.
+    ["orthogonal", () => ({ A: Math.sqrt(0.005), B: Math.sqrt(0.005) })],
+  ] as const) {
+    it(`has the spread of PEFT's init_lora_weights: ${kind}`, () =>
+      withGolden("plain", {}, async (encoder) => {
+        const base = await encoder.encode(caseTexts, whole);
+        await encoder.createAdapter({ ...goldenSpec("all-linear"), init: { kind } }, 42);
+        const weights = await encoder.adapterWeights();
+        const { shapes } = readTensors(adapterPath("all-linear"));
+        const sums = { A: 0, B: 0 };
+        const counts = { A: 0, B: 0 };
+        for (const [key, values] of Object.entries(weights)) {
+          const matrix = key.includes("lora_A") ? "A" : "B";
+          const expected = deviation(4, pick(shapes, key)[1] as number)[matrix];
+          counts[matrix] += values.length;
+          for (const x of values) sums[matrix] += expected === 0 ? Math.abs(x) : (x / expected) ** 2;
+        }
+        // 2,816 and more draws of variance 1; those of an orthogonal beginning hang together a little.
+        expect(Math.abs(sums.A / counts.A - 1)).toBeLessThan(kind === "orthogonal" ? 0.2 : 0.1);
+        if (kind === "gaussian") expect(sums.B).toBe(0);
+        else expect(Math.abs(sums.B / counts.B - 1)).toBeLessThan(kind === "orthogonal" ? 0.2 : 0.1);
+        const moved = maxDifference(await encoder.encode(caseTexts, whole), base);
+        if (kind === "uniform") expect(moved).toBeGreaterThan(0.01);
+        else expect(moved).toBeLessThan(1e-5);
+        if (kind === "orthogonal")
+          expect(maxAbs(Object.values(weights)[0] as Float32Array)).toBeGreaterThan(0);
+      }));
+  }
+
   it("changes no embedding, is its seed's own, and trains from zero moments", () =>
     withGolden("plain", { adapter: "qkv" }, async (encoder) => {
       const base = await encoder.encode(caseTexts, { ...whole, adapter: false });

@@ -1,6 +1,7 @@
 import { PeftTrainError } from "../../errors.js";
 import { checkEvaluationOptions } from "../evaluation/best-metric.js";
 import { anchoredSide } from "../step/anchor.js";
+import { checkLoraOptions } from "./lora-options.js";
 import { lossRequest } from "./losses.js";
 import type { Label } from "./option-value.js";
 import { type ResolvedTrainOptions, weightOptions } from "./options.js";
@@ -23,6 +24,7 @@ export function checkTogether(options: ResolvedTrainOptions, label: Label): void
       { hint: `Leave it out: a LoRA adapter is trained.` },
     );
   }
+  checkLoraOptions(options, label);
   checkScheduleSettings(options, label);
   storageRequest(weightOptions(options), label);
   lossRequest(options, label);

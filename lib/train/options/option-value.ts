@@ -1,4 +1,5 @@
 import { PeftTrainError } from "../../errors.js";
+import { allowedPattern, LORA_INITS, parseInit, parsePattern } from "./lora-values.js";
 import { MOST_STEPS, type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { parseSettings } from "./schedule-settings.js";
 import { parseTargetText } from "./target-text.js";
@@ -10,7 +11,7 @@ export const flagLabel: Label = (name) => `--${name}`;
 /** Reads one value, which may be text. */
 export function parseOption(name: OptionName, value: unknown, label = flagLabel): unknown {
   const definition: OptionDefinition = TRAIN_OPTIONS[name];
-  const parsed = parseValue(definition, value);
+  const parsed = parseValue(definition, value, label(name));
   if (parsed !== undefined) return parsed;
   const text = typeof value === "string" || typeof value === "number" ? String(value) : JSON.stringify(value);
   const shown = value === "" ? "" : `=${text}`;
@@ -20,7 +21,7 @@ export function parseOption(name: OptionName, value: unknown, label = flagLabel)
 }
 
 /** The value in the option's own type, or undefined where it is none. */
-function parseValue(definition: OptionDefinition, value: unknown): unknown {
+function parseValue(definition: OptionDefinition, value: unknown, flag: string): unknown {
   switch (definition.type) {
     case "string":
       if (typeof value !== "string" || (value === "" && !definition.mayBeEmpty)) return undefined;
@@ -39,9 +40,13 @@ function parseValue(definition: OptionDefinition, value: unknown): unknown {
       return (definition.below ? number >= definition.max : number > definition.max) ? undefined : number;
     }
     case "targets":
-      return parseTargets(value);
+      return parseTargets(value, flag);
     case "settings":
       return parseSettings(value);
+    case "pattern":
+      return parsePattern(value, definition.holds);
+    case "init":
+      return parseInit(value);
     case "names":
       return listOf(value, (item) => (typeof item === "string" && item !== "" ? item : undefined));
     case "numbers":
@@ -75,8 +80,8 @@ function listOf<T>(value: unknown, item: (part: unknown) => T | undefined): T[] 
   return items.includes(undefined) ? undefined : (items as T[]);
 }
 
-function parseTargets(value: unknown): readonly string[] | string | undefined {
-  if (typeof value === "string") return parseTargetText(value);
+function parseTargets(value: unknown, flag: string): readonly string[] | string | undefined {
+  if (typeof value === "string") return parseTargetText(value, flag);
   const isList = Array.isArray(value) && value.every((name) => typeof name === "string" && name !== "");
   return isList && value.length > 0 ? value : undefined;
 }
@@ -99,6 +104,10 @@ function allowed(definition: OptionDefinition): string {
       return "module names, a regular expression or all-linear";
     case "settings":
       return "a JSON object, such as '{\"num_cycles\": 3}'";
+    case "pattern":
+      return allowedPattern(definition.holds);
+    case "init":
+      return `one of ${LORA_INITS.join(", ")}`;
     case "names":
       return "names with commas between";
     case "numbers":

@@ -1,4 +1,4 @@
-import { DEFAULT_LORA, type LoraConfig } from "../../adapter/lora-config.js";
+import type { LoraInit } from "../../adapter/lora-config.js";
 import { nearest } from "../../data/nearest.js";
 import { PeftTrainError } from "../../errors.js";
 import { checkTogether } from "./option-rules.js";
@@ -25,7 +25,11 @@ type Value<D> = D extends { type: "boolean" }
             ? number | "epoch"
             : D extends { type: "settings" }
               ? ScheduleSettings
-              : Choice<D>;
+              : D extends { type: "pattern" }
+                ? Readonly<Record<string, number>>
+                : D extends { type: "init" }
+                  ? LoraInit
+                  : Choice<D>;
 type Optional<D> = D extends { default: null; required: true }
   ? never
   : D extends { default: null }
@@ -88,18 +92,6 @@ export function resolveTrainOptions(options: TrainOptions): ResolvedTrainOptions
     given[name] = value;
   }
   return resolveOptions(given, camelCase);
-}
-
-/** What the LoRA options mean to the adapter. */
-export function loraConfig(options: ResolvedTrainOptions): LoraConfig {
-  return {
-    ...DEFAULT_LORA,
-    r: options.loraR,
-    loraAlpha: options.loraAlpha,
-    loraDropout: options.loraDropout,
-    targetModules: options.loraTargetModules,
-    useRslora: options.useRslora,
-  };
 }
 
 /** Every option by its flag. */

@@ -105,6 +105,11 @@ export function scheduleOf(options: ResolvedTrainOptions, totalSteps: number): S
 
 /** Settings as JSON text or as an object; undefined where they are neither. */
 export function parseSettings(value: unknown): ScheduleSettings | undefined {
+  return parseJsonObject(value) as ScheduleSettings | undefined;
+}
+
+/** An object, or JSON text of one; undefined for anything else. */
+export function parseJsonObject(value: unknown): Record<string, unknown> | undefined {
   let parsed = value;
   if (typeof value === "string") {
     try {
@@ -114,5 +119,5 @@ export function parseSettings(value: unknown): ScheduleSettings | undefined {
     }
   }
   const isObject = typeof parsed === "object" && parsed !== null && !Array.isArray(parsed);
-  return isObject ? (parsed as ScheduleSettings) : undefined;
+  return isObject ? (parsed as Record<string, unknown>) : undefined;
 }

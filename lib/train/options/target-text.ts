@@ -1,12 +1,12 @@
 import { PeftTrainError } from "../../errors.js";
 
 /**
- * Reads `--lora_target_modules` as typed: names with commas or blanks between, or one regular expression, or
+ * Reads a flag of target modules as typed: names with commas or blanks between, or one regular expression, or
  * `all-linear`.
  * @returns A list of names, the expression, or undefined where there is nothing.
  * @throws USAGE when a list holds an expression, which PEFT would take for a name that no module has.
  */
-export function parseTargetText(text: string): readonly string[] | string | undefined {
+export function parseTargetText(text: string, flag: string): readonly string[] | string | undefined {
   const items = splitItems(text);
   const expression = items.find((item) => !/^[\w.]+$/.test(item));
   if (expression === undefined) return items.length > 0 ? items : undefined;
@@ -14,7 +14,7 @@ export function parseTargetText(text: string): readonly string[] | string | unde
   const keyword = expression.toLowerCase() === "all-linear";
   throw new PeftTrainError(
     "USAGE",
-    `--lora_target_modules=${text}: expected names, found ${expression} among them, which is ${keyword ? "no name" : "a regular expression"}`,
+    `${flag}=${text}: expected names, found ${expression} among them, which is ${keyword ? "no name" : "a regular expression"}`,
     {
       hint: keyword
         ? "Give all-linear alone, or names."

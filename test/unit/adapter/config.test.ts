@@ -26,6 +26,7 @@ describe("reading adapter_config.json", () => {
       useRslora: false,
       layersToTransform: null,
       layersPattern: null,
+      initLoraWeights: true,
     });
   });
 
@@ -147,6 +148,25 @@ describe("writing adapter_config.json", () => {
       expect(Object.keys(json)).toEqual(Object.keys(json).sort());
       const { modules } = resolveTargets(parseAdapterConfig(json, "x").lora, tiny);
       expect(modules).toEqual(resolveTargets(lora, tiny).modules);
+    }
+  });
+
+  it("leaves exclusions out of all-linear, which is written as the names that are left", () => {
+    const json = JSON.parse(format({ targetModules: "all-linear", excludeModules: ["dense"] }));
+    expect(json.exclude_modules).toBeUndefined();
+    expect(json.target_modules).toHaveLength(6);
+    const listed = JSON.parse(format({ targetModules: ["query", "dense"], excludeModules: ["dense"] }));
+    expect(listed.exclude_modules).toEqual(["dense"]);
+  });
+
+  it("says how it began in words that every PEFT reads", () => {
+    for (const [init, written] of [
+      [true, true],
+      [false, false],
+      ["gaussian", "gaussian"],
+      ["orthogonal", true],
+    ] as const) {
+      expect(JSON.parse(format({ initLoraWeights: init })).init_lora_weights).toBe(written);
     }
   });
 

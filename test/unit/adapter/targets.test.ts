@@ -3,7 +3,12 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { parseAdapterConfig } from "../../../lib/adapter/config.js";
 import { DEFAULT_LORA, type LoraConfig } from "../../../lib/adapter/lora-config.js";
-import { resolveTargets, storedTargets, unmatchedTargets } from "../../../lib/adapter/targets.js";
+import {
+  idleSettings,
+  resolveTargets,
+  storedTargets,
+  unmatchedTargets,
+} from "../../../lib/adapter/targets.js";
 import { parseModelConfig } from "../../../lib/model/config.js";
 import { readSafetensorsHeader } from "../../../lib/model/safetensors-header.js";
 import { TINY_CONFIG } from "../../support/tiny-model.js";
@@ -97,6 +102,41 @@ describe("targets", () => {
       unmatchedTargets({ ...DEFAULT_LORA, targetModules }, tiny);
     expect(unmatched(["query", "q_proj", "attention.self.key", "elf.key"])).toEqual(["q_proj", "elf.key"]);
     expect(unmatched("query")).toEqual([]);
+  });
+
+  it("are told where patterns and exclusions do nothing", () => {
+    const idle = (changes: Partial<LoraConfig>) => idleSettings({ ...DEFAULT_LORA, ...changes }, tiny);
+    const settings = {
+      rankPattern: { query: 2, q_proj: 4 },
+      alphaPattern: { "layer.1.attention.self.key": 3, "layer.9": 1 },
+      excludeModules: ["layer.0.attention.self.query", "dense"],
+    };
+    expect(idle(settings)).toEqual([
+      { option: "exclude_modules", name: "dense" },
+      { option: "lora_rank_pattern", name: "q_proj" },
+      { option: "lora_alpha_pattern", name: "layer.9" },
+    ]);
+    expect(idle({ excludeModules: ".*query" })).toEqual([]);
+    expect(idle({ excludeModules: "query" })).toEqual([{ option: "exclude_modules", name: "query" }]);
+    expect(idle({ targetModules: ".*(dense|LayerNorm)", excludeModules: ".*LayerNorm" })).toEqual([]);
+  });
+
+  it("take no layers beside all-linear, as in PEFT", () => {
+    expect(() => names({ targetModules: "all-linear", layersToTransform: [0] })).toThrow(
+      expect.objectContaining({ code: "USAGE", message: expect.stringContaining("found all-linear") }),
+    );
+  });
+
+  it("tell the engine how to begin", () => {
+    const init = (initLoraWeights: LoraConfig["initLoraWeights"], r = 8) =>
+      resolveTargets({ ...DEFAULT_LORA, initLoraWeights, r }, tiny).init;
+    expect(init(true)).toBeUndefined();
+    expect(init(false)).toEqual({ kind: "uniform" });
+    expect(init("gaussian")).toEqual({ kind: "gaussian" });
+    expect(init("orthogonal")).toEqual({ kind: "orthogonal" });
+    expect(() => init("orthogonal", 5)).toThrow(
+      expect.objectContaining({ code: "USAGE", message: expect.stringMatching(/even ranks.*has 5/) }),
+    );
   });
 
   for (const target of ["word_embeddings", "LayerNorm", "attention", "dropout"]) {

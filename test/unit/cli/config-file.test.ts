@@ -102,6 +102,18 @@ describe("a configuration file", () => {
     );
   });
 
+  it("may hold objects for the options that take one, as a run saves them", () => {
+    const pattern = '{"lora_rank_pattern": {"query": 4}, "lr_scheduler_kwargs": {"num_cycles": 2}}';
+    expect(readConfigFile(write(pattern)).values).toEqual({
+      lora_rank_pattern: { query: 4 },
+      lr_scheduler_kwargs: { num_cycles: 2 },
+    });
+    expect(readConfigFile(write("lora_alpha_pattern:\n  layer.0.output.dense: 3")).values).toEqual({
+      lora_alpha_pattern: { "layer.0.output.dense": 3 },
+    });
+    expect(() => readConfigFile(write("lora_rank_pattern: {query: [1]}"))).toThrow(/expected a value/);
+  });
+
   it("that is missing beside the one that a run saved is told apart", () => {
     mkdirSync(temporary.path("out"));
     writeFileSync(temporary.path("out", "train_config.json"), "{}");

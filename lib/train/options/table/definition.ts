@@ -1,3 +1,5 @@
+import type { PatternKind } from "../lora-values.js";
+
 interface Described {
   group: OptionGroup;
   doc: string;
@@ -28,7 +30,9 @@ export type OptionDefinition = Described &
         below?: true;
         powerOfTwo?: true;
       }
-    | { type: "targets"; default: readonly string[] }
+    | { type: "targets"; default: readonly string[] | null }
+    | { type: "pattern"; default: null; holds: PatternKind }
+    | { type: "init"; default: true }
     | { type: "names"; default: null }
     | { type: "numbers"; default: null; min: number; max: number; whole?: true }
     | { type: "checkpoints"; default: null }

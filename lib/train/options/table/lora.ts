@@ -1,3 +1,4 @@
+import { LORA_INITS } from "../lora-values.js";
 import type { OptionDefinition } from "./definition.js";
 
 /** What is trained. */
@@ -27,6 +28,49 @@ export const LORA_OPTIONS = {
     type: "targets",
     default: ["query", "key", "value"],
     doc: "names (whole or last parts) with commas or blanks between, a regular expression over whole names, or all-linear",
+  },
+  exclude_modules: {
+    group: "LoRA",
+    type: "targets",
+    default: null,
+    doc: "of these, the ones that get no adapter: names or a regular expression, written as lora_target_modules",
+  },
+  layers_to_transform: {
+    group: "LoRA",
+    type: "numbers",
+    default: null,
+    min: 0,
+    max: 65535,
+    whole: true,
+    doc: "only these layers, counted from 0, with commas between; default: all",
+  },
+  layers_pattern: {
+    group: "LoRA",
+    type: "names",
+    default: null,
+    doc: "what comes before the number of a layer in module names; default: any name, which for BERT is layer",
+  },
+  lora_rank_pattern: {
+    group: "LoRA",
+    type: "pattern",
+    default: null,
+    holds: "ranks",
+    alias: "rank_pattern",
+    doc: 'other ranks for some modules, as JSON: \'{"query": 16, "layer.0.output.dense": 4}\'; the first key that matches the end of a name counts',
+  },
+  lora_alpha_pattern: {
+    group: "LoRA",
+    type: "pattern",
+    default: null,
+    holds: "alphas",
+    alias: "alpha_pattern",
+    doc: "other values of alpha for some modules, likewise",
+  },
+  init_lora_weights: {
+    group: "LoRA",
+    type: "init",
+    default: true,
+    doc: `how A and B begin: ${LORA_INITS.join(", ")}; true: A uniform, B zero; docs/training.md has the others`,
   },
   use_rslora: { group: "LoRA", type: "boolean", default: false, doc: "scale by alpha / sqrt(r) instead" },
 } as const satisfies Record<string, OptionDefinition>;
