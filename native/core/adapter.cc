@@ -113,7 +113,7 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
 void Adapter::initialize(uint64_t seed) {
   for (size_t i = 0; i < modules_.size(); i++) {
     LoraModule& m = modules_[i];
-    const LoraFactors begin =
+    const InitialFactors begin =
         initial_factors(init_, m.a.size(0), m.a.size(1), m.b.size(0), {seed, static_cast<uint32_t>(i)});
     m.a.copy_(begin.a);
     m.b.copy_(begin.b);

@@ -62,7 +62,7 @@ Tensor normal(int64_t rows, int64_t columns, double deviation, const InitKey& at
 }
 
 /// A and B from the odd and the even rows of one orthogonal matrix, so that B A = 0 though neither is zero.
-LoraFactors orthogonal(int64_t rank, int64_t in, int64_t out, const InitKey& key) {
+InitialFactors orthogonal(int64_t rank, int64_t in, int64_t out, const InitKey& key) {
   if (rank % 2 != 0) {
     throw EngineError("USAGE", "Orthogonal initialisation needs an even rank, got " + std::to_string(rank));
   }
@@ -81,7 +81,7 @@ AdapterInit parse_adapter_init(const std::string& name) {
   throw EngineError("USAGE", "Unknown initialisation \"" + name + "\"");
 }
 
-LoraFactors initial_factors(AdapterInit init, int64_t rank, int64_t in, int64_t out, const InitKey& key) {
+InitialFactors initial_factors(AdapterInit init, int64_t rank, int64_t in, int64_t out, const InitKey& key) {
   const auto bound = [](int64_t size) { return 1.0f / std::sqrt(static_cast<float>(size)); };
   const Tensor zero = at::zeros({out, rank}, at::TensorOptions().dtype(at::kFloat));
   switch (init) {

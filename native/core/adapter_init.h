@@ -4,7 +4,7 @@
 
 namespace peft {
 
-struct LoraFactors {
+struct InitialFactors {
   Tensor a, b;  // [rank, in], [out, rank], fp32 on the CPU
 };
 
@@ -16,6 +16,6 @@ struct InitKey {
 
 /// A and B of a fresh module, in the distributions of PEFT's LoraLayer.reset_lora_parameters and
 /// orthogonal_init. Throws USAGE for an odd rank where it must be even.
-LoraFactors initial_factors(AdapterInit init, int64_t rank, int64_t in, int64_t out, const InitKey& key);
+InitialFactors initial_factors(AdapterInit init, int64_t rank, int64_t in, int64_t out, const InitKey& key);
 
 }  // namespace peft
