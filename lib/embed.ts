@@ -1,5 +1,8 @@
 import type { NativeEncoder, TokenBatch } from "./native/types.js";
 
+/** As much of an encoder as encoding needs. */
+export type EncodingEngine = Pick<NativeEncoder, "info" | "encode">;
+
 /** Texts as packed token ids: text i is `ids[offsets[i] .. offsets[i + 1])`. */
 export interface PackedTexts {
   ids: Int32Array;
@@ -24,7 +27,7 @@ const TOKENS_A_CALL = 32_768;
  * Tokens that run through the encoder together. On the CPU time is the same from 512 to 4,096, and memory grows with it; a GPU
  * wants many (not measured).
  */
-export function encodingMicroBatch(encoder: NativeEncoder): number {
+export function encodingMicroBatch(encoder: EncodingEngine): number {
   return encoder.info().device === "cpu" ? 1024 : 16_384;
 }
 
@@ -33,7 +36,7 @@ export function encodingMicroBatch(encoder: NativeEncoder): number {
  * of the texts: [texts, hidden], or undefined when it was stopped.
  */
 export async function embedTexts(
-  encoder: NativeEncoder,
+  encoder: EncodingEngine,
   texts: PackedTexts,
   options: EmbedOptions,
 ): Promise<Float32Array | undefined> {

@@ -1,8 +1,12 @@
+import { setImmediate } from "node:timers/promises";
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
 import type { ExampleColumns } from "./data/example-layout.js";
 import { type ExampleSource, loadExamples } from "./data/examples.js";
 import type { Tokenizer } from "./data/tokenizer.js";
-import { embedTexts, encodingMicroBatch } from "./embed.js";
+import { encodingMicroBatch } from "./embed.js";
+import { type BatchingOptions, batchingSettings } from "./encoding/batching.js";
+import type { TextSettings } from "./encoding/call.js";
+import { EncodeQueue } from "./encoding/queue.js";
 import { PeftTrainError } from "./errors.js";
 import type { HubAccess } from "./hub/access.js";
 import { hubSettings } from "./hub/settings.js";
@@ -49,6 +53,8 @@ export interface LoadOptions {
   hubToken?: string | undefined;
   /** Ends a download. */
   signal?: AbortSignal | undefined;
+  /** How calls of `encode` that overlap share the encoder. */
+  batching?: BatchingOptions | undefined;
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
 }
@@ -62,6 +68,8 @@ export interface EncodeTextsOptions {
   normalize?: boolean | undefined;
   /** False gives the embeddings of the base model. Default: true. */
   adapter?: boolean | undefined;
+  /** Ends the call with ABORTED: at once while it waits, and after the batch in hand while it runs. */
+  signal?: AbortSignal | undefined;
 }
 
 export interface EvaluateFileOptions {
@@ -91,18 +99,29 @@ export interface EvaluateLabelsOptions extends EvaluateFileOptions {
 
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
 const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
-/** Texts that are tokenised and sorted by length together. */
-const TEXTS_AT_A_TIME = 8192;
+/** Cosines between two looks at the event loop. */
+const COSINES_A_TURN = 1024;
+
+/** Tells of encoders that nobody closed; the engine frees their memory all the same. */
+const collectedWhileOpen = new FinalizationRegistry<string>((model) => {
+  process.emitWarning(`an Encoder of ${model} was garbage collected while it was open`, {
+    type: "PeftTrainWarning",
+    code: "ENCODER_NOT_CLOSED",
+    detail: "Call close() when it is no longer needed, or hold it with `await using`.",
+  });
+});
 
 /**
- * A loaded sentence encoder. Calls may overlap: they run one after another, in the order they were made.
+ * A loaded sentence encoder. Calls may overlap: `encode` calls are batched together, and everything else takes its turn between
+ * two batches.
  *
  * @example
  * await using encoder = await Encoder.load("models/e5-small-v2", { adapter: "out" });
  * const [vector] = await encoder.encode(["how do I learn to swim"]);
  */
 export class Encoder implements AsyncDisposable {
-  private running: Promise<unknown> = Promise.resolve();
+  private readonly queue: EncodeQueue;
+  private readonly engineInfo: EncoderInfo;
 
   private constructor(
     readonly model: ModelFolder,
@@ -112,7 +131,13 @@ export class Encoder implements AsyncDisposable {
     private readonly native: NativeEncoder,
     /** How the frozen matrices are held; undefined for float32. */
     readonly storage: WeightStorage | undefined,
-  ) {}
+    batching: BatchingOptions | undefined,
+  ) {
+    this.engineInfo = native.info();
+    const settings = batchingSettings(batching, this.engineInfo.device);
+    this.queue = new EncodeQueue(native, tokenizer, this.dimension, settings);
+    collectedWhileOpen.register(this, model.name, this);
+  }
 
   /**
    * Loads a model folder in Hugging Face layout, and an adapter onto it. What is no folder is taken for a name on the
@@ -137,6 +162,7 @@ export class Encoder implements AsyncDisposable {
     const pooling = checked("pooling", "pooling", options.pooling);
     const device = checked("device", "device", options.device) ?? "cpu";
     const threads = checked("num_threads", "threads", options.threads) ?? 0;
+    batchingSettings(options.batching, device);
     const hub: HubAccess = {
       settings: hubSettings(options.hubToken),
       signal: options.signal,
@@ -159,7 +185,7 @@ export class Encoder implements AsyncDisposable {
     });
     try {
       if (adapter !== undefined) await native.loadAdapter(adapter.weightsPath, adapter.spec);
-      return new Encoder(folder, adapter, tokenizer, native, storage);
+      return new Encoder(folder, adapter, tokenizer, native, storage, options.batching);
     } catch (error) {
       await native.close();
       throw error;
@@ -180,52 +206,67 @@ export class Encoder implements AsyncDisposable {
     };
   }
 
-  /** Device, threads and sizes. Waits for running calls. */
+  /** Calls of `encode` that wait or run, and their texts without a vector so far. */
+  get pending(): { calls: number; texts: number } {
+    return this.queue.pending;
+  }
+
+  /** Device, threads and sizes. Waits for the batch that runs. */
   info(): Promise<EncoderInfo> {
-    return this.exclusive(async () => this.native.info());
+    return this.queue.turn(async () => this.native.info());
   }
 
-  /** Bytes that encoding takes at its peak, beside libtorch itself. Waits for running calls. */
+  /** Bytes that encoding takes at its peak, beside libtorch itself. Waits for the batch that runs. */
   memory(): Promise<MemoryPlan> {
-    return this.exclusive(async () => this.native.memory(encodingMicroBatch(this.native), false));
+    return this.queue.turn(async () => this.native.memory(encodingMicroBatch(this.native), false));
   }
 
-  /** One vector of `dimension` float32 a text, in the order of the texts. */
-  encode(texts: readonly string[], options: EncodeTextsOptions = {}): Promise<Float32Array[]> {
-    return this.exclusive(async () => {
-      requireTexts(texts);
-      const rows: Float32Array[] = [];
-      for (let i = 0; i < texts.length; i += TEXTS_AT_A_TIME) {
-        const vectors = await this.embed(texts.slice(i, i + TEXTS_AT_A_TIME), options);
-        for (let at = 0; at < vectors.length; at += this.dimension) {
-          rows.push(vectors.subarray(at, at + this.dimension));
-        }
-      }
-      return rows;
-    });
+  /**
+   * One vector of `dimension` float32 a text, in the order of the texts. The vectors of a call lie in memory of its own.
+   * @throws USAGE; BUSY when `batching.maxQueue` calls wait already; ABORTED; ENCODER_CLOSED; NOT_FINITE, OUT_OF_MEMORY.
+   */
+  async encode(texts: readonly string[], options: EncodeTextsOptions = {}): Promise<Float32Array[]> {
+    requireTexts(texts);
+    const settings = this.textSettings(options);
+    const { normalize = true, signal } = options;
+    return this.queue.encode({ texts, settings: () => settings, normalize, signal });
   }
 
   /**
    * Cosine of each text of `a` with the one of `b` in the same place. `a` takes the prefix of the first question and
    * `b` that of the second, unless `prefix` is given for both.
+   * @throws As `encode`.
    */
   async similarity(
     a: readonly string[],
     b: readonly string[],
     options: Omit<EncodeTextsOptions, "normalize"> = {},
   ): Promise<Float32Array> {
+    requireTexts(a);
+    requireTexts(b);
     if (a.length !== b.length) {
       throw new PeftTrainError(
         "USAGE",
         `similarity needs as many texts as texts, got ${a.length} and ${b.length}`,
       );
     }
-    const secondPrefix = options.prefix ?? this.adapter?.record?.question2Prefix;
-    const [first, second] = await Promise.all([
-      this.encode(a, { ...options, normalize: true }),
-      this.encode(b, { ...options, normalize: true, prefix: secondPrefix }),
-    ]);
-    return Float32Array.from(first, (vector, i) => dot(vector, second[i] as Float32Array));
+    const first = this.textSettings(options);
+    const second = {
+      ...first,
+      prefix: options.prefix ?? this.adapter?.record?.question2Prefix ?? first.prefix,
+    };
+    const vectors = await this.queue.encode({
+      texts: a.concat(b),
+      settings: (i) => (i < a.length ? first : second),
+      normalize: true,
+      signal: options.signal,
+    });
+    const cosines = new Float32Array(a.length);
+    for (let i = 0; i < a.length; i++) {
+      if (i > 0 && i % COSINES_A_TURN === 0) await setImmediate();
+      cosines[i] = dot(vectors[i] as Float32Array, vectors[a.length + i] as Float32Array);
+    }
+    return cosines;
   }
 
   /**
@@ -235,72 +276,67 @@ export class Encoder implements AsyncDisposable {
    */
   evaluate(file: string, options?: EvaluateLabelsOptions): Promise<LabelMetrics>;
   evaluate(file: string, options: EvaluateFileOptions): Promise<EvalMetrics>;
-  evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
-    return this.exclusive(async () => {
-      const { record } = this.adapter ?? {};
-      const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
-      const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
-      requireMaxLength(maxLength, this.model);
-      const { columns = {} } = options;
-      const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
-      const source: ExampleSource = {
-        path: file,
-        columns,
-        kinds: [kind],
-        question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
-        question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
-        maxLength,
-      };
-      const stopped = (): boolean => options.signal?.aborted ?? false;
-      const dataset = await loadExamples(source, this.tokenizer, (bytesRead, bytesTotal) => {
-        if (stopped()) throw evaluationStopped(file);
-        options.onRead?.(bytesRead, bytesTotal);
-      });
-      requireMeasurable(dataset, columns.label);
-      const metrics = await evaluateExamples(this.native, dataset, {
-        batchSize,
-        adapter: this.adapter !== undefined && (options.adapter ?? true),
-        onProgress: options.onProgress,
-        stopped,
-      });
-      if (metrics === undefined) throw evaluationStopped(file);
-      return metrics;
+  async evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
+    const { record } = this.adapter ?? {};
+    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
+    const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
+    requireMaxLength(maxLength, this.model);
+    const { columns = {} } = options;
+    const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
+    const source: ExampleSource = {
+      path: file,
+      columns,
+      kinds: [kind],
+      question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
+      question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+      maxLength,
+    };
+    const stopped = (): boolean => options.signal?.aborted ?? false;
+    const dataset = await loadExamples(source, this.tokenizer, (bytesRead, bytesTotal) => {
+      if (stopped()) throw evaluationStopped(file);
+      options.onRead?.(bytesRead, bytesTotal);
     });
+    requireMeasurable(dataset, columns.label);
+    const metrics = await evaluateExamples(this.sharedEngine(), dataset, {
+      batchSize,
+      adapter: this.adapter !== undefined && (options.adapter ?? true),
+      onProgress: options.onProgress,
+      stopped,
+    });
+    if (metrics === undefined) throw evaluationStopped(file);
+    return metrics;
   }
 
-  /** Frees the model, once running calls have ended. */
+  /**
+   * Frees the model, once all calls that were made before have ended; later ones are refused with ENCODER_CLOSED. May be called again.
+   */
   close(): Promise<void> {
-    return this.exclusive(() => this.native.close());
+    collectedWhileOpen.unregister(this);
+    return this.queue.close();
   }
 
+  /** As `close`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  private async embed(texts: readonly string[], options: EncodeTextsOptions): Promise<Float32Array> {
+  private textSettings(options: EncodeTextsOptions): TextSettings {
     const { defaults } = this;
-    const prefix = options.prefix ?? defaults.prefix;
     const maxLength = checked("max_length", "maxLength", options.maxLength) ?? defaults.maxLength;
     requireMaxLength(maxLength, this.model);
-    const { ids, cuSeqlens } = await this.tokenizer.encode(
-      prefix === "" ? texts : texts.map((text) => prefix + text),
+    return {
+      prefix: options.prefix ?? defaults.prefix,
       maxLength,
-    );
-    const vectors = await embedTexts(
-      this.native,
-      { ids, offsets: cuSeqlens },
-      {
-        adapter: this.adapter !== undefined && (options.adapter ?? true),
-        normalize: options.normalize ?? true,
-      },
-    );
-    return vectors as Float32Array;
+      adapter: this.adapter !== undefined && (options.adapter ?? true),
+    };
   }
 
-  private exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.running.then(work);
-    this.running = result.catch(() => {});
-    return result;
+  /** The engine for work in many calls: each takes its turn. */
+  private sharedEngine(): Pick<NativeEncoder, "info" | "encode"> {
+    return {
+      info: () => this.engineInfo,
+      encode: (batch, options) => this.queue.turn(() => this.native.encode(batch, options)),
+    };
   }
 }
 
@@ -309,12 +345,10 @@ function checked<T>(option: OptionName, name: string, value: T | undefined): T |
   return value === undefined ? undefined : (parseOption(option, value, () => name) as T);
 }
 
-/** A lone string would be taken for a list of letters. @throws USAGE */
-function requireTexts(texts: readonly unknown[]): void {
-  const at = Array.isArray(texts) ? texts.findIndex((text) => typeof text !== "string") : undefined;
-  if (at === -1) return;
-  const found = at === undefined ? typeof texts : `${typeof texts[at]} at ${at}`;
-  throw new PeftTrainError("USAGE", `texts: expected an array of strings, found ${found}`);
+/** A lone string would be taken for a list of letters; what is in the list is looked at when its turn comes. @throws USAGE */
+function requireTexts(texts: unknown): void {
+  if (Array.isArray(texts)) return;
+  throw new PeftTrainError("USAGE", `texts: expected an array of strings, found ${typeof texts}`);
 }
 
 function evaluationStopped(file: string): PeftTrainError {

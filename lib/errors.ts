@@ -21,6 +21,7 @@ export const ERROR_CODES = [
   "LIBTORCH_INCOMPATIBLE",
   "ADDON_MISSING", // the compiled addon is not there or does not load
   "DEVICE_UNAVAILABLE",
+  "BUSY", // a full queue
   "ENCODER_BUSY",
   "ENCODER_CLOSED",
   "OUT_OF_MEMORY",

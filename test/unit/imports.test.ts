@@ -9,7 +9,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["doctor"],
   ["index.ts"],
-  ["train", "report", "encoder.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
+  ["train", "report", "encoder.ts", "encoding", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],
   ["native", "setup", "hub"],

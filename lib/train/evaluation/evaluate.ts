@@ -1,12 +1,11 @@
 import { DEFAULT_COLUMNS, type ExampleKind } from "../../data/example-layout.js";
 import type { ExampleDataset } from "../../data/examples.js";
-import { embedTexts, type PackedTexts } from "../../embed.js";
+import { type EncodingEngine, embedTexts, type PackedTexts } from "../../embed.js";
 import { PeftTrainError } from "../../errors.js";
 import { averagePrecision } from "../../metrics/average-precision.js";
 import { pearson, spearman } from "../../metrics/correlation.js";
 import { rocAuc } from "../../metrics/roc.js";
 import { bestAccuracy, bestF1 } from "../../metrics/threshold.js";
-import type { NativeEncoder } from "../../native/types.js";
 
 /** How well cosine similarity tells labelled pairs apart. */
 export interface LabelMetrics {
@@ -80,7 +79,7 @@ const EXAMPLES_AT_A_TIME = 32_768;
 
 /** Measures a set of examples by what they are; undefined when it was stopped. */
 export async function evaluateExamples(
-  encoder: NativeEncoder,
+  encoder: EncodingEngine,
   dataset: ExampleDataset,
   options: EvaluateOptions,
 ): Promise<EvalMetrics | undefined> {
@@ -131,7 +130,7 @@ export function requireBothClasses(dataset: ExampleDataset, labelColumn = DEFAUL
 
 /** Cosine of the first text of every example with each of the others, in their order; undefined when it was stopped. */
 export async function similarities(
-  encoder: NativeEncoder,
+  encoder: EncodingEngine,
   dataset: ExampleDataset,
   options: EvaluateOptions,
 ): Promise<Float32Array | undefined> {
@@ -165,7 +164,7 @@ export async function similarities(
 }
 
 async function teacherMetrics(
-  encoder: NativeEncoder,
+  encoder: EncodingEngine,
   dataset: ExampleDataset,
   options: EvaluateOptions,
 ): Promise<TeacherMetrics | undefined> {
