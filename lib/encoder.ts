@@ -1,7 +1,14 @@
 import { setImmediate } from "node:timers/promises";
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
+import { beirFiles } from "./data/beir-folder.js";
 import type { ExampleColumns } from "./data/example-layout.js";
 import { type ExampleSource, loadExamples } from "./data/examples.js";
+import {
+  loadRetrievalSet,
+  type RetrievalFiles,
+  type RetrievalSource,
+  retrievalWarnings,
+} from "./data/retrieval-set.js";
 import type { Tokenizer } from "./data/tokenizer.js";
 import { encodingMicroBatch } from "./embed.js";
 import { type BatchingOptions, batchingSettings } from "./encoding/batching.js";
@@ -28,6 +35,12 @@ import {
   type LabelMetrics,
   requireMeasurable,
 } from "./train/evaluation/evaluate.js";
+import {
+  checkedKs,
+  DEFAULT_KS,
+  evaluateRetrieval,
+  type RetrievalMetrics,
+} from "./train/evaluation/evaluate-retrieval.js";
 import { type OptionName, TRAIN_OPTIONS } from "./train/options/option-table.js";
 import { parseOption } from "./train/options/option-value.js";
 import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
@@ -90,6 +103,20 @@ export interface EvaluateFileOptions {
   onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
+}
+
+export interface RetrievalOptions
+  extends Pick<EvaluateFileOptions, "maxLength" | "batchSize" | "adapter" | "onProgress" | "signal"> {
+  /** Default: as the adapter was trained, or `query: `. E5 models want `passage: ` before documents. */
+  queryPrefix?: string | undefined;
+  corpusPrefix?: string | undefined;
+  /** Default: 1, 3, 5 and 10. */
+  ks?: readonly number[] | undefined;
+  /** Pass over the document that has the id of the query, as BEIR does. Default: false. */
+  ignoreIdenticalIds?: boolean | undefined;
+  onRead?: ((file: string, bytesRead: number, bytesTotal: number) => void) | undefined;
+  /** What does not fit in the three files, and changes what is measured. */
+  onNote?: ((message: string) => void) | undefined;
 }
 
 /** Of labelled pairs. */
@@ -304,6 +331,45 @@ export class Encoder implements AsyncDisposable {
       stopped,
     });
     if (metrics === undefined) throw evaluationStopped(file);
+    return metrics;
+  }
+
+  /**
+   * Measures how well documents are found by cosine similarity: a folder in BEIR's layout, or its three files. Queries get
+   * the prefix of the first question, documents that of the second.
+   * @throws As for reading pairs.
+   */
+  async evaluateRetrieval(
+    from: string | RetrievalFiles,
+    options: RetrievalOptions = {},
+  ): Promise<RetrievalMetrics> {
+    const { record } = this.adapter ?? {};
+    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
+    const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
+    const ks = checkedKs(options.ks) ?? DEFAULT_KS;
+    requireMaxLength(maxLength, this.model);
+    const files = typeof from === "string" ? await beirFiles(from) : from;
+    const source: RetrievalSource = {
+      ...files,
+      queryPrefix: options.queryPrefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
+      corpusPrefix: options.corpusPrefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+      maxLength,
+    };
+    const stopped = (): boolean => options.signal?.aborted ?? false;
+    const set = await loadRetrievalSet(source, this.tokenizer, (file, bytesRead, bytesTotal) => {
+      if (stopped()) throw evaluationStopped(file);
+      options.onRead?.(file, bytesRead, bytesTotal);
+    });
+    for (const message of retrievalWarnings(set, files)) options.onNote?.(message);
+    const metrics = await evaluateRetrieval(this.sharedEngine(), set, {
+      batchSize,
+      adapter: this.adapter !== undefined && (options.adapter ?? true),
+      ks,
+      ignoreIdenticalIds: options.ignoreIdenticalIds ?? false,
+      onProgress: options.onProgress,
+      stopped,
+    });
+    if (metrics === undefined) throw evaluationStopped(files.corpus);
     return metrics;
   }
 

@@ -6,12 +6,14 @@ export {
   type WeightedAdapter,
 } from "./adapter/combine.js";
 export { COMBINATION_METHODS, type CombinationMethod } from "./adapter/combine-factors.js";
+export type { RetrievalFiles } from "./data/retrieval-set.js";
 export {
   Encoder,
   type EncodeTextsOptions,
   type EvaluateFileOptions,
   type EvaluateLabelsOptions,
   type LoadOptions,
+  type RetrievalOptions,
 } from "./encoder.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export type {
@@ -31,6 +33,7 @@ export type {
   TeacherMetrics,
   TripletMetrics,
 } from "./train/evaluation/evaluate.js";
+export type { RetrievalMetrics } from "./train/evaluation/evaluate-retrieval.js";
 export type {
   BestEvaluation,
   EvaluatedEvent,

@@ -22,14 +22,17 @@ export const EVAL_FLAGS = [
   ...WEIGHT_OPTIONS,
 ] as const satisfies OptionName[];
 
+const RETRIEVAL = "Retrieval:";
+
 export const evalCommand: CommandModule<object, FlagValues> = {
   command: "eval",
-  describe: "Measure labelled pairs, scored pairs or triplets, with an adapter or without",
+  describe: "Measure labelled pairs, scored pairs, triplets or retrieval, with an adapter or without",
   builder: (yargs) =>
     withFlags(yargs, EVAL_FLAGS, { group: "Options:" })
       .options({
         dataset_name: {
-          describe: "File of pairs or triplets: CSV, TSV or JSON Lines, gzip or not [required]",
+          describe:
+            "File of pairs or triplets: CSV, TSV, JSON Lines, gzip of them, or Parquet; or a folder in BEIR's layout, whose documents are ranked for its queries",
         },
         max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
         prefix: {
@@ -42,9 +45,32 @@ export const evalCommand: CommandModule<object, FlagValues> = {
         describe:
           "Folder of an adapter or its name on the Hub, of this package or of PEFT; it says prefixes, pooling and max_length",
       })
+      .options({
+        corpus: {
+          group: RETRIEVAL,
+          describe: "In place of a folder: file of documents, columns _id, text, perhaps title",
+        },
+        queries: { group: RETRIEVAL, describe: "File of queries, columns _id and text" },
+        qrels: {
+          group: RETRIEVAL,
+          describe:
+            "File of what is relevant, columns query-id, corpus-id, perhaps score; of a folder: qrels/test.tsv",
+        },
+        k: {
+          group: RETRIEVAL,
+          describe: "Places that are looked at, with commas between",
+          defaultDescription: "1,3,5,10",
+        },
+        ignore_identical_ids: {
+          type: "boolean",
+          group: RETRIEVAL,
+          describe: "Pass over the document that has the id of the query, as BEIR does",
+        },
+      })
       .options(OUTPUT_FLAGS)
+      .example("$0 eval --model_name_or_path=models/e5-small-v2 --adapter=out --dataset_name=test.csv", "")
       .example(
-        "$0 eval --model_name_or_path=models/e5-small-v2 --adapter=out --dataset_name=test.csv",
+        '$0 eval --model_name_or_path=models/e5-small-v2 --dataset_name=scifact --question2_prefix="passage: "',
         "",
       ) as never,
   handler: async (args) => (await import("./run-eval.js")).runEval(args),

@@ -1,4 +1,6 @@
+import { MAP_DEPTH, RETRIEVAL_METRICS } from "../metrics/retrieval.js";
 import type { EvalMetrics } from "../train/evaluation/evaluate.js";
+import type { RetrievalMetrics } from "../train/evaluation/evaluate-retrieval.js";
 import { headline } from "../train/evaluation/headline.js";
 import type { Evaluation } from "../train/events.js";
 import { count, metric, table } from "./terminal.js";
@@ -6,7 +8,10 @@ import { count, metric, table } from "./terminal.js";
 export { headline } from "../train/evaluation/headline.js";
 
 /** How much was measured: 1,200 pairs. */
-export function measured(metrics: EvalMetrics): { items: number; noun: string } {
+export function measured(metrics: EvalMetrics | RetrievalMetrics): { items: number; noun: string } {
+  if ("documents" in metrics) {
+    return { items: metrics.queries, noun: `queries over ${count(metrics.documents)} documents` };
+  }
   if ("triplets" in metrics) return { items: metrics.triplets, noun: "triplets" };
   if ("texts" in metrics) return { items: metrics.texts, noun: "texts" };
   return { items: metrics.pairs, noun: "pairs" };
@@ -49,7 +54,8 @@ function ofKind(metrics: EvalMetrics): [name: string, value: number | null][] {
 }
 
 /** All metrics of one evaluation. */
-export function metricsTable(metrics: EvalMetrics): string {
+export function metricsTable(metrics: EvalMetrics | RetrievalMetrics): string {
+  if ("documents" in metrics) return retrievalTable(metrics);
   const at = (threshold: number): string => `at cosine ${threshold.toFixed(4)} and above`;
   const rows =
     "rocAuc" in metrics
@@ -64,4 +70,26 @@ export function metricsTable(metrics: EvalMetrics): string {
         ]
       : summary(metrics).map(([name, value]) => [name, metric(value), ""]);
   return table(["Metric", "Value", ""], rows, { right: [1] });
+}
+
+const RETRIEVAL_NAMES = {
+  accuracy: "Accuracy",
+  precision: "Precision",
+  recall: "Recall",
+  mrr: "MRR",
+  ndcg: "nDCG",
+};
+
+/** A row a metric, a column a k; MAP has a k of its own. */
+function retrievalTable(metrics: RetrievalMetrics): string {
+  const ks = Object.keys(metrics)
+    .filter((name) => name.startsWith("ndcg@"))
+    .map((name) => Number(name.slice("ndcg@".length)));
+  const rows = RETRIEVAL_METRICS.map((name) => [
+    RETRIEVAL_NAMES[name],
+    ...ks.map((k) => metric(metrics[`${name}@${k}`] ?? null)),
+  ]);
+  const head = ["Metric", ...ks.map((k) => `at ${count(k)}`)];
+  const map = `MAP at ${MAP_DEPTH}: ${metric(metrics[`map@${MAP_DEPTH}`] ?? null)}`;
+  return `${table(head, rows, { right: head.map((_, i) => i).slice(1) })}\n${map}`;
 }

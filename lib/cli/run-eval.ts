@@ -2,6 +2,7 @@ import path from "node:path";
 import { Encoder } from "../encoder.js";
 import type { Pooling } from "../native/types.js";
 import type { EvalMetrics } from "../train/evaluation/evaluate.js";
+import type { RetrievalMetrics } from "../train/evaluation/evaluate-retrieval.js";
 import { jsonLine } from "../train/json-line.js";
 import { ByteProgress } from "./byte-progress.js";
 import { DownloadProgress } from "./download-progress.js";
@@ -11,18 +12,17 @@ import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from 
 import { Interrupt } from "./interrupt.js";
 import { ItemProgress } from "./item-progress.js";
 import { measured, metricsTable } from "./metrics.js";
+import { retrievalFlags } from "./retrieval-flags.js";
 import { count, duration } from "./terminal.js";
 
 /** `peft-train eval` */
 export async function runEval(args: FlagValues): Promise<void> {
-  requireFlags(
-    args,
-    ["model_name_or_path", "dataset_name"],
-    "eval --model_name_or_path=models/e5-small-v2 --adapter=out --dataset_name=test.csv",
-  );
+  const example = "eval --model_name_or_path=models/e5-small-v2 --adapter=out --dataset_name=test.csv";
   const flags = readFlags(args, EVAL_FLAGS);
+  const retrieval = await retrievalFlags(args);
+  requireFlags(args, ["model_name_or_path", ...(retrieval === undefined ? ["dataset_name"] : [])], example);
   const model = flags.model_name_or_path as string;
-  const file = flags.dataset_name as string;
+  const file = retrieval?.name ?? (flags.dataset_name as string);
   const device = (flags.device as string | undefined) ?? "cpu";
   const adapter = textFlag(args, "adapter");
   const request = flagRequest(flags);
@@ -40,26 +40,46 @@ export async function runEval(args: FlagValues): Promise<void> {
     engine: () => prepareEngine(device),
   });
   for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);
-  const progress = args.json === true || args.quiet === true ? undefined : new EvalProgress(file);
+  const progress = args.json === true || args.quiet === true ? undefined : new EvalProgress();
   const startedAt = performance.now();
-  let metrics: EvalMetrics;
+  const shared = {
+    maxLength: flags.max_length as number | undefined,
+    batchSize: flags.per_device_eval_batch_size as number | undefined,
+    onProgress: progress?.evaluate(retrieval === undefined ? "examples" : "texts"),
+    signal: stop.signal,
+  };
+  const [question1Prefix, question2Prefix] = (["question1_prefix", "question2_prefix"] as const).map(
+    (name) => (flags[name] ?? flags.prefix) as string | undefined,
+  );
+  let metrics: EvalMetrics | RetrievalMetrics;
   try {
-    metrics = await encoder.evaluate(file, {
-      columns: definedOnly({
-        question1: flags.question1_column as string | undefined,
-        question2: flags.question2_column as string | undefined,
-        label: flags.label_column as string | undefined,
-        score: flags.score_column as string | undefined,
-        negatives: flags.negative_column as readonly string[] | undefined,
-      }),
-      question1Prefix: (flags.question1_prefix ?? flags.prefix) as string | undefined,
-      question2Prefix: (flags.question2_prefix ?? flags.prefix) as string | undefined,
-      maxLength: flags.max_length as number | undefined,
-      batchSize: flags.per_device_eval_batch_size as number | undefined,
-      onRead: progress?.read,
-      onProgress: progress?.evaluate,
-      signal: stop.signal,
-    });
+    metrics =
+      retrieval === undefined
+        ? await encoder.evaluate(file, {
+            ...shared,
+            columns: definedOnly({
+              question1: flags.question1_column as string | undefined,
+              question2: flags.question2_column as string | undefined,
+              label: flags.label_column as string | undefined,
+              score: flags.score_column as string | undefined,
+              negatives: flags.negative_column as readonly string[] | undefined,
+            }),
+            question1Prefix,
+            question2Prefix,
+            onRead: (bytesRead, bytesTotal) => progress?.read(file, bytesRead, bytesTotal),
+          })
+        : await encoder.evaluateRetrieval(retrieval.files, {
+            ...shared,
+            queryPrefix: question1Prefix,
+            corpusPrefix: question2Prefix,
+            ks: retrieval.ks,
+            ignoreIdenticalIds: retrieval.ignoreIdenticalIds,
+            onRead: progress?.read,
+            onNote: (message) => {
+              progress?.stop();
+              process.stderr.write(`warning: ${message}\n`);
+            },
+          });
   } finally {
     progress?.stop();
     process.exitCode = interrupt.exitCode;
@@ -79,23 +99,28 @@ export async function runEval(args: FlagValues): Promise<void> {
 }
 
 class EvalProgress {
-  private readonly bytes: ByteProgress;
-  private readonly examples = new ItemProgress("Evaluating", "examples");
+  private reading: { file: string; bytes: ByteProgress } | undefined;
+  private items: ItemProgress | undefined;
 
-  constructor(file: string) {
-    this.bytes = new ByteProgress(`Reading ${path.basename(file)}`);
-  }
-
-  readonly read = (bytesRead: number, bytesTotal: number): void => this.bytes.update(bytesRead, bytesTotal);
-
-  readonly evaluate = (done: number, total: number): void => {
-    this.bytes.stop();
-    this.examples.update(done, total);
+  readonly read = (file: string, bytesRead: number, bytesTotal: number): void => {
+    if (this.reading?.file !== file) {
+      this.reading?.bytes.stop();
+      this.reading = { file, bytes: new ByteProgress(`Reading ${path.basename(file)}`) };
+    }
+    this.reading.bytes.update(bytesRead, bytesTotal);
   };
 
+  evaluate(unit: string): (done: number, total: number) => void {
+    return (done, total) => {
+      this.reading?.bytes.stop();
+      this.items ??= new ItemProgress("Evaluating", unit);
+      this.items.update(done, total);
+    };
+  }
+
   stop(): void {
-    this.bytes.stop();
-    this.examples.stop();
+    this.reading?.bytes.stop();
+    this.items?.stop();
   }
 }
 
