@@ -13,6 +13,7 @@ export const ERROR_CODES = [
   "ALREADY_QUANTIZED", // a quantised model that was to be quantised again, or in another way
   "ADAPTER_MISMATCH", // an adapter for another base, or with missing or unexpected keys
   "ADAPTER_UNSUPPORTED",
+  "MERGE_DRIFT", // merged weights whose vectors are further from the adapter's than was allowed
   "CHECKPOINT_MISMATCH", // a checkpoint of other data, another base model or other settings
   "CHECKPOINT_CORRUPT", // a checkpoint whose files are damaged, or none that is whole
   "OUTPUT_EXISTS",

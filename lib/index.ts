@@ -16,6 +16,14 @@ export {
   type RetrievalOptions,
 } from "./encoder.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
+export {
+  type ExportFormat,
+  type ExportOptions,
+  type ExportResult,
+  exportModel,
+} from "./export/export.js";
+export { type MergeOptions, type MergeResult, type MergeType, mergeAdapter } from "./merge/merge.js";
+export type { VectorDrift } from "./merge/probe.js";
 export type {
   EncoderInfo,
   MemoryPlan,

@@ -1,10 +1,10 @@
-import { cp, mkdir, readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { writeDurably } from "./adapter/durable.js";
-import { TOKENIZER_FILES } from "./adapter/folder.js";
 import { AtomicFolder } from "./data/atomic-folder.js";
-import { fileError, outputError } from "./data/file-error.js";
+import { fileError } from "./data/file-error.js";
 import { PeftTrainError } from "./errors.js";
+import { copyDescription } from "./model/description.js";
 import { sha256 } from "./model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { formatQuantizedConfig } from "./model/quantization.js";
@@ -24,6 +24,14 @@ export interface QuantizeModelOptions {
   onDownload?: ((file: string, bytesDone: number, bytesTotal: number) => void) | undefined;
   /** Asked after every matrix and before the folder appears. */
   signal?: AbortSignal | undefined;
+}
+
+/** What a merge asks of it. */
+export interface QuantizeInside {
+  /** What the source is called, where the folder is not the user's. */
+  sourceName?: string;
+  /** Called before the folder appears, with its draft and the part of it that has the weights; may throw. */
+  check?: (draft: string, target: string) => Promise<void>;
 }
 
 export interface QuantizeResult {
@@ -62,6 +70,7 @@ export async function quantizeFolder(
   output: string,
   request: StorageRequest,
   options: QuantizeModelOptions,
+  inside: QuantizeInside = {},
 ): Promise<QuantizeResult> {
   for (const [name, value] of Object.entries({ model, output })) {
     if (typeof value === "string" && value !== "") continue;
@@ -111,10 +120,11 @@ export async function quantizeFolder(
   await writeDurably(
     path.join(target, ORIGIN_FILE),
     formatOrigin(
-      { sourceModel: model, sourceWeights: from.hash, weights: to.hash },
+      { sourceModel: inside.sourceName ?? model, sourceWeights: from.hash, weights: to.hash },
       { held_as: snakeCaseKeys(storage), ...(snakeCaseKeys(report) as object) },
     ),
   );
+  await inside.check?.(folder.draft, target);
   if (options.signal?.aborted) throw stopped(output);
   await folder.commit();
   return { output: folder.path, storage, report, sourceFileBytes: from.bytes, fileBytes: to.bytes };
@@ -131,33 +141,6 @@ function inPlace(error: unknown, { draft, path: asked }: AtomicFolder): unknown 
 
 function stopped(output: string): PeftTrainError {
   return new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
-}
-
-const ROOT_FILES = ["modules.json", "config_sentence_transformers.json"];
-const TRANSFORMER_FILES = [...TOKENIZER_FILES, "added_tokens.json", "sentence_bert_config.json"];
-
-/** Everything beside the weights that says how texts become vectors, and what one may do with it. */
-async function copyDescription(model: ModelFolder, draft: string, target: string): Promise<void> {
-  try {
-    await mkdir(target, { recursive: true });
-    for (const entry of await readdir(model.root, { withFileTypes: true })) {
-      const isModule =
-        entry.isDirectory() && /^\d+_/.test(entry.name) && path.join(model.root, entry.name) !== model.path;
-      const isWanted = ROOT_FILES.includes(entry.name) || /^(LICENSE|NOTICE)/i.test(entry.name);
-      if (isModule || (isWanted && !entry.isDirectory())) {
-        await cp(path.join(model.root, entry.name), path.join(draft, entry.name), {
-          recursive: true,
-          dereference: true, // the files of a model of the Hub are links
-        });
-      }
-    }
-    const names = await readdir(model.path);
-    for (const name of TRANSFORMER_FILES.filter((file) => names.includes(file))) {
-      await cp(path.join(model.path, name), path.join(target, name), { dereference: true });
-    }
-  } catch (cause) {
-    throw outputError(draft, cause);
-  }
 }
 
 async function writeConfig(model: ModelFolder, storage: WeightStorage, target: string): Promise<void> {

@@ -3,6 +3,7 @@ import path from "node:path";
 import { fileError } from "../data/file-error.js";
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
+import { TOKENIZER_FILES } from "../model/description.js";
 import { fingerprint } from "../model/fingerprint.js";
 import type { ModelFolder } from "../model/folder.js";
 import { readJsonObject } from "../model/json-file.js";
@@ -18,12 +19,7 @@ import { resolveTargets } from "./targets.js";
 export const CONFIG_FILE = "adapter_config.json";
 export const WEIGHTS_FILE = "adapter_model.safetensors";
 /** Copied from the base model, so that the folder says how its texts were read. */
-export const TOKENIZER_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "vocab.txt",
-];
+export { TOKENIZER_FILES };
 /** What a training run leaves beside its adapter, from its first save on. */
 export const LOG_FILE = "train_log.jsonl";
 /** TensorBoard's event files of a run. */

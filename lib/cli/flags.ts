@@ -77,6 +77,12 @@ export function textFlag(args: FlagValues, name: string): string | undefined {
   throw new PeftTrainError("USAGE", `--${name} needs a value`);
 }
 
+/** A flag of text that may be empty, as a prefix may. */
+export function prefixFlag(args: FlagValues, name: string): string | undefined {
+  const value = args[name];
+  return value === undefined ? undefined : String(value);
+}
+
 /** A flag that is a number and not a training option. @throws USAGE */
 export function numberFlag(args: FlagValues, name: string): number | undefined {
   const text = textFlag(args, name);

@@ -41,6 +41,14 @@ const COMMANDS: Record<string, Command> = {
     words: ["ADAPTER", "ADAPTER"],
     load: async () => (await import("./combine.js")).combineCommand as never,
   },
+  merge: {
+    describe: "Write a model whose weights hold what an adapter adds, and measure what that changed",
+    load: async () => (await import("./merge.js")).mergeCommand as never,
+  },
+  export: {
+    describe: "Write a model for transformers, sentence-transformers or ONNX, with an adapter in its weights",
+    load: async () => (await import("./export.js")).exportCommand as never,
+  },
   report: {
     describe: "Write the report.html of a run again, from the log in its folder",
     words: ["OUT_DIR"],

@@ -63,14 +63,25 @@ export async function writeSafetensors(file: string, tensors: readonly TensorSou
   const json = Buffer.from(text + " ".repeat((8 - (Buffer.byteLength(text) % 8)) % 8));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));
+  const start = Buffer.concat([length, json]);
+  await writePieces(file, [{ bytes: start.length, read: async () => start }, ...tensors]);
+}
+
+/** Part of a file, read when its turn has come. */
+export type Piece = Pick<TensorSource, "bytes" | "read">;
+
+/**
+ * Writes a file of pieces, one in memory at a time, and waits until it is on the disk.
+ * @throws OUTPUT_UNWRITABLE, and what reading a piece throws.
+ */
+export async function writePieces(file: string, pieces: readonly Piece[]): Promise<void> {
   const handle = await open(file, "w").catch((cause) => {
     throw outputError(file, cause);
   });
   await using _ = handle;
-  await append(handle, Buffer.concat([length, json]), file);
-  for (const { name, bytes, read } of tensors) {
+  for (const { bytes, read } of pieces) {
     const content = await read();
-    if (content.length !== bytes) throw new Error(`${name}: ${content.length} bytes, expected ${bytes}`);
+    if (content.length !== bytes) throw new Error(`${file}: ${content.length} bytes, expected ${bytes}`);
     await append(handle, content, file);
   }
   await handle.sync().catch((cause) => {

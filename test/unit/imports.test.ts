@@ -9,6 +9,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["doctor"],
   ["index.ts"],
+  ["merge", "export"],
   ["train", "report", "encoder.ts", "encoding", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],

@@ -1,0 +1,73 @@
+import { type MergeOptions, type MergeResult, mergeAdapter } from "../merge/merge.js";
+import { probeTexts } from "../merge/probe.js";
+import { jsonLine } from "../train/json-line.js";
+import { shellQuote } from "./arguments.js";
+import { DownloadProgress } from "./download-progress.js";
+import { prepareEngine } from "./engine.js";
+import { type FlagValues, numberFlag, readFlags, requireFlags, textFlag } from "./flags.js";
+import { Interrupt } from "./interrupt.js";
+import { nextSteps } from "./next-commands.js";
+import { duration, shortPath, size, table } from "./terminal.js";
+
+/** `peft-train merge` */
+export async function runMerge(args: FlagValues): Promise<void> {
+  requireFlags(
+    args,
+    ["model_name_or_path", "adapter", "out"],
+    "merge --model models/e5-small-v2 --adapter out --out merged",
+  );
+  const [model, adapter, out] = ["model_name_or_path", "adapter", "out"].map(
+    (name) => textFlag(args, name) as string,
+  ) as [string, string, string];
+  const { num_threads: threads } = readFlags(args, ["num_threads"]);
+  const quiet = args.json === true || args.quiet === true;
+  const stop = new AbortController();
+  using interrupt = new Interrupt(() => stop.abort());
+  using downloads = new DownloadProgress(quiet);
+  const options: MergeOptions = {
+    dtype: textFlag(args, "dtype") as MergeOptions["dtype"],
+    tolerance: numberFlag(args, "tolerance"),
+    probe: await probeTexts(textFlag(args, "probe"), textFlag(args, "column")),
+    threads: threads as number | undefined,
+    engine: () => prepareEngine("cpu"),
+    onDownload: downloads.onDownload,
+    onNote: downloads.onNote,
+    signal: stop.signal,
+  };
+  const startedAt = performance.now();
+  let result: MergeResult;
+  try {
+    result = await mergeAdapter(model, adapter, out, options);
+  } finally {
+    process.exitCode = interrupt.exitCode;
+  }
+  const seconds = (performance.now() - startedAt) / 1000;
+  for (const warning of warningsOf(result)) process.stderr.write(`warning: ${warning}\n`);
+  if (args.json === true) process.stdout.write(`${jsonLine({ model, adapter, ...result, seconds })}\n`);
+  else if (!quiet) process.stdout.write(`${report(model, adapter, result, seconds)}\n`);
+}
+
+/** As PEFT warns of merging into 4 bits, with what it came to. */
+function warningsOf({ warnings, quantized, dtype, drift }: MergeResult): string[] {
+  if (quantized === undefined) return warnings;
+  const lost =
+    `merged weights were rounded to ${dtype}: vectors are ${drift.mean.toPrecision(2)} (1 - cosine) from those of base and ` +
+    `adapter in the mean, ${drift.worst.toPrecision(2)} at worst`;
+  return [...warnings, lost];
+}
+
+function report(model: string, adapter: string, result: MergeResult, seconds: number): string {
+  const { modules, dtype, sourceFileBytes, fileBytes, drift, output } = result;
+  return [
+    table(
+      ["1 - cosine to base and adapter", "Mean", "Worst"],
+      [[`${drift.texts} texts`, drift.mean.toExponential(1), drift.worst.toExponential(1)]],
+      { right: [1, 2] },
+    ),
+    `${modules} modules of ${adapter} are in the weights, ${dtype}: ${size(sourceFileBytes)} before, ${size(fileBytes)} now`,
+    `${shortPath(output)}: written from ${model} in ${duration(seconds)}`,
+    nextSteps([
+      `npx peft-train encode --model_name_or_path=${shellQuote(shortPath(output))} --input=texts.txt --output=vectors.npy`,
+    ]),
+  ].join("\n");
+}

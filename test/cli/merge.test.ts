@@ -1,0 +1,228 @@
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { type Outcome, runCli } from "../support/cli.js";
+import { readNpy } from "../support/npy.js";
+import { writePairs } from "../support/pairs-file.js";
+import { readRaw } from "../support/quant-golden.js";
+import { temporaryFolder } from "../support/temporary-folder.js";
+import { writeTinyModel } from "../support/tiny-model.js";
+
+const temporary = temporaryFolder();
+const runHere = (args: string[]): Promise<Outcome> => runCli(args, { cwd: temporary.path() });
+
+async function ok(...args: string[]): Promise<Outcome> {
+  const result = await runHere(args);
+  expect(result.stderr.replace(/^warning: .*\n/gm, "")).toBe("");
+  expect(result.code).toBe(0);
+  return result;
+}
+
+async function vectors(model: string, ...more: string[]): Promise<Float32Array> {
+  const out = `${model}.npy`;
+  await ok(
+    "encode",
+    `--model_name_or_path=${model}`,
+    "--input=texts.txt",
+    `--output=${out}`,
+    ...more,
+    "--quiet",
+  );
+  return Float32Array.from(readNpy(temporary.path(out)).rows.flatMap((row) => [...row]));
+}
+
+function worstCosine(a: Float32Array, b: Float32Array, dim = 32): number {
+  const rows = Array.from({ length: a.length / dim }, (_, i) => {
+    let sum = 0;
+    for (let k = i * dim; k < (i + 1) * dim; k++) sum += (a[k] as number) * (b[k] as number);
+    return sum;
+  });
+  return Math.min(...rows);
+}
+
+beforeAll(async () => {
+  writeTinyModel(temporary.path("model"));
+  writePairs(temporary.path("train.csv"), 60);
+  writeFileSync(
+    temporary.path("texts.txt"),
+    "how do I learn to swim\nwhat is a good book\nwhere is the sun\n",
+  );
+  await ok(
+    "--model_name_or_path=model",
+    "--dataset_name=train.csv",
+    "--max_train_steps=6",
+    "--learning_rate=0.05",
+    "--output_dir=adapter",
+    "--lora_target_modules=all-linear",
+    "--quiet",
+  );
+});
+
+describe("merge", () => {
+  it("writes a model that is base and adapter, and says how near", async () => {
+    const { stdout } = await ok("merge", "--model=model", "--adapter=adapter", "--out=merged");
+    expect(stdout).toMatch(/│ 256 texts +│ +\d\.\de-1\d │ +\d\.\de-1\d │/);
+    expect(stdout).toMatch(/13 modules of adapter are in the weights, float32/);
+    const base = await vectors("model", "--prefix=query: ");
+    const wanted = await vectors("model", "--adapter=adapter");
+    const found = await vectors("merged", "--prefix=query: ");
+    expect(worstCosine(wanted, base)).toBeLessThan(0.99); // the adapter does something
+    // float32 sums in another order.
+    expect(Math.max(...found.map((value, i) => Math.abs(value - (wanted[i] as number))))).toBeLessThan(2e-6);
+    const record = JSON.parse(readFileSync(temporary.path("merged", "peft_train_merged.json"), "utf8"));
+    expect(record).toMatchObject({
+      base_model: "model",
+      adapter: "adapter",
+      question1_prefix: "query: ",
+      dtype: "float32",
+    });
+    expect(record.drift.worst).toBeLessThan(1e-10);
+    const config = JSON.parse(readFileSync(temporary.path("merged", "config.json"), "utf8"));
+    expect(config).toMatchObject({ model_type: "bert", torch_dtype: "float32", hidden_size: 32 });
+  });
+
+  it("holds merged weights as it is told, on the texts that it is given", async () => {
+    for (const [dtype, stored, least, most] of [
+      ["float16", "F16", 1e-9, 1e-4],
+      ["bfloat16", "BF16", 1e-7, 1e-3],
+    ] as const) {
+      const { stdout } = await ok(
+        "merge",
+        "--model=model",
+        "--adapter=adapter",
+        `--out=m-${dtype}`,
+        `--dtype=${dtype}`,
+        "--probe=texts.txt",
+        "--json",
+      );
+      const { drift, dtype: said } = JSON.parse(stdout);
+      expect(said).toBe(dtype);
+      expect(drift.texts).toBe(3);
+      expect(drift.worst).toBeGreaterThan(least);
+      expect(drift.worst).toBeLessThan(most);
+      expect(drift.mean).toBeLessThanOrEqual(drift.worst);
+      const raw = readRaw(temporary.path(`m-${dtype}`, "model.safetensors"));
+      expect(new Set([...raw.values()].map((tensor) => tensor.dtype))).toEqual(new Set([stored]));
+    }
+  });
+
+  it("refuses what is further away than was allowed, and writes nothing", async () => {
+    const { stderr, code } = await runHere([
+      "merge",
+      "--model=model",
+      "--adapter=adapter",
+      "--out=far",
+      "--dtype=bfloat16",
+      "--tolerance=1e-9",
+    ]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /merged in bfloat16, the vector of "[^"]+" is \S+ \(1 - cosine\) from that of model with adapter, .* 1e-9 is allowed/,
+    );
+    expect(stderr).toMatch(/far was not written/);
+    const quantised = await runHere([
+      "merge",
+      "--model=model",
+      "--adapter=adapter",
+      "--out=far",
+      "--dtype=nf4",
+      "--tolerance=1e-6",
+    ]);
+    expect(quantised.stderr).toMatch(/merged in nf4/);
+    expect(readdirSync(temporary.path()).filter((name) => name.includes("far"))).toEqual([]);
+  });
+
+  it("rounds to 4 and 8 bits where that is asked for, and says what was lost", async () => {
+    for (const [dtype, most] of [
+      ["nf4", 0.1],
+      ["int8", 1e-3],
+    ] as const) {
+      const { stderr, stdout } = await ok(
+        "merge",
+        "--model=model",
+        "--adapter=adapter",
+        `--out=m-${dtype}`,
+        `--dtype=${dtype}`,
+        "--json",
+      );
+      expect(stderr).toMatch(
+        new RegExp(`^warning: merged weights were rounded to ${dtype}: vectors are .* at worst\\n$`),
+      );
+      const { drift, quantized } = JSON.parse(stdout);
+      expect(drift.worst).toBeGreaterThan(1e-6);
+      expect(drift.worst).toBeLessThan(most);
+      expect(quantized.tensors).toBe(13);
+      const origin = JSON.parse(
+        readFileSync(temporary.path(`m-${dtype}`, "peft_train_quantized.json"), "utf8"),
+      );
+      expect(origin.source_model).toBe("model with adapter");
+      expect(existsSync(temporary.path(`m-${dtype}`, "peft_train_merged.json"))).toBe(true);
+      await vectors(`m-${dtype}`);
+    }
+  });
+
+  it("brings a quantised base to float32 first", async () => {
+    await ok("quantize", "model", "--out=nf4", "--quiet");
+    const { stdout } = await ok("merge", "--model=nf4", "--adapter=adapter", "--out=m-of-nf4", "--json");
+    // Beside 4 bits the engine holds word embeddings in float16, and so does what it is held against.
+    expect(JSON.parse(stdout).drift.worst).toBeLessThan(1e-6);
+    const config = JSON.parse(readFileSync(temporary.path("m-of-nf4", "config.json"), "utf8"));
+    expect(config).not.toHaveProperty("quantization_config");
+    const wanted = await vectors("nf4", "--adapter=adapter");
+    expect(worstCosine(await vectors("m-of-nf4", "--prefix=query: "), wanted)).toBeGreaterThan(1 - 1e-6);
+  });
+
+  it("keeps the pooling that the adapter was trained with", async () => {
+    await ok(
+      "--model_name_or_path=model",
+      "--dataset_name=train.csv",
+      "--max_train_steps=2",
+      "--pooling=cls",
+      "--output_dir=cls",
+      "--quiet",
+    );
+    await ok("merge", "--model=model", "--adapter=cls", "--out=m-cls", "--quiet");
+    const wanted = await vectors("model", "--adapter=cls");
+    expect(worstCosine(await vectors("m-cls", "--prefix=query: "), wanted)).toBeGreaterThan(1 - 1e-6);
+    const pooling = JSON.parse(readFileSync(temporary.path("m-cls", "1_Pooling", "config.json"), "utf8"));
+    expect(pooling).toMatchObject({ pooling_mode_cls_token: true, pooling_mode_mean_tokens: false });
+  });
+
+  it.each([
+    [["--adapter=adapter", "--out=x"], /--model_name_or_path is required/, 2],
+    [["--model=model", "--out=x"], /--adapter is required/, 2],
+    [
+      ["--model=model", "--adapter=adapter", "--out=x", "--dtype=int4"],
+      /dtype: expected one of float32, /,
+      2,
+    ],
+    [
+      ["--model=model", "--adapter=adapter", "--out=x", "--tolerance=-1"],
+      /tolerance: expected a number of at least 0/,
+      2,
+    ],
+    [["--model=model", "--adapter=adapter", "--out=model"], /model is not empty/, 1],
+    [["--model=model", "--adapter=model", "--out=x"], /model has no adapter_config\.json/, 1],
+    [["--model=model", "--adapter=adapter", "--out=x", "--probe=none.txt"], /there is no file none\.txt/, 1],
+    [["--model=other", "--adapter=adapter", "--out=x"], /adapter was trained on model, whose weights/, 1],
+    [["--model=model", "--adapter=dora", "--out=x"], /use_dora/, 1],
+  ])("refuses %j", async (args, message, expected) => {
+    if (args.includes("--model=other")) writeTinyModel(temporary.path("other"), { seed: 5 });
+    if (args.includes("--adapter=dora")) {
+      mkdirSync(temporary.path("dora"));
+      cpSync(
+        temporary.path("adapter", "adapter_model.safetensors"),
+        temporary.path("dora", "adapter_model.safetensors"),
+      );
+      const config = JSON.parse(readFileSync(temporary.path("adapter", "adapter_config.json"), "utf8"));
+      writeFileSync(
+        join(temporary.path("dora"), "adapter_config.json"),
+        JSON.stringify({ ...config, use_dora: true }),
+      );
+    }
+    const { stderr, stdout, code } = await runHere(["merge", ...args]);
+    expect(stderr).toMatch(message);
+    expect([stdout, code]).toEqual(["", expected]);
+    expect(existsSync(temporary.path("x"))).toBe(false);
+  });
+});
