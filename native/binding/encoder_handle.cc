@@ -39,6 +39,12 @@ Napi::Function EncoderHandle::define(Napi::Env env) {
 EncoderHandle::EncoderHandle(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<EncoderHandle>(info), worker_(info.Env()) {}
 
+EncoderHandle::~EncoderHandle() {
+  worker_.stop();
+  session_.reset();
+  tell_memory();
+}
+
 Napi::Value EncoderHandle::open(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const SessionOptions options = to_session_options(info[0]);
@@ -63,8 +69,22 @@ Napi::Value EncoderHandle::run(Napi::Env env, Work work) {
 }
 
 void EncoderHandle::after_call() {
+  tell_memory();
   if (closed_) finish_close();
   Unref();
+}
+
+void EncoderHandle::tell_memory() {
+  int64_t bytes = 0;
+  if (session_) {
+    const SessionInfo info = session_->info();
+    bytes = info.frozen_bytes + 4 * info.trainable_parameters;
+  }
+  if (bytes == told_bytes_) return;
+  // Not by Napi::MemoryManagement, which throws in an environment that ends; then nobody counts any more.
+  int64_t total = 0;
+  napi_adjust_external_memory(Env(), bytes - told_bytes_, &total);
+  told_bytes_ = bytes;
 }
 
 Napi::Value EncoderHandle::info(const Napi::CallbackInfo& info) {
@@ -210,6 +230,7 @@ Napi::Value EncoderHandle::close(const Napi::CallbackInfo& info) {
 void EncoderHandle::finish_close() {
   worker_.stop();
   session_.reset();
+  tell_memory();
   for (const auto& deferred : waiting_for_close_) deferred.Resolve(Env().Undefined());
   waiting_for_close_.clear();
 }

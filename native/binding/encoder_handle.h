@@ -23,11 +23,15 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   static Napi::Value open(const Napi::CallbackInfo& info);
 
   explicit EncoderHandle(const Napi::CallbackInfo& info);
+  ~EncoderHandle() override;
 
  private:
   /// Runs `work` on the encoder's thread, or rejects with ENCODER_BUSY or ENCODER_CLOSED.
   Napi::Value run(Napi::Env env, Work work);
   void after_call();
+  /// Tells V8 what the model takes outside its heap, so that handles which nobody holds are collected in
+  /// time.
+  void tell_memory();
 
   Napi::Value info(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
@@ -48,6 +52,7 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   std::unique_ptr<Session> session_;
   bool opening_ = false;
   bool closed_ = false;
+  int64_t told_bytes_ = 0;
   std::vector<Napi::Promise::Deferred> waiting_for_close_;
 };
 

@@ -1,7 +1,6 @@
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { caseTexts, goldenPath, goldenShape } from "../parity/golden.js";
+import { runScript } from "../support/script.js";
 
 // What happens to open and busy handles when their owner goes away: in a process of its own, which must end with the
 // right code and in silence.
@@ -17,18 +16,7 @@ const batch = { ids: Int32Array.from(${JSON.stringify([...caseTexts.ids])}), cuS
 const options = { adapter: false, normalize: true, microBatchTokens: 1024 };
 `;
 
-async function run(
-  body: string,
-  flags: string[] = [],
-): Promise<{ code: number; stdout: string; stderr: string }> {
-  const args = [...flags, "--input-type=module", "--eval", PRELUDE + body];
-  try {
-    return { code: 0, ...(await promisify(execFile)(process.execPath, args, { timeout: 50_000 })) };
-  } catch (error) {
-    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
-    return { code, stdout, stderr };
-  }
-}
+const run = (body: string, flags: string[] = []) => runScript(PRELUDE + body, flags);
 
 describe("the end of a process", () => {
   it("comes by itself while an encoder is open and idle", async () => {
@@ -43,12 +31,13 @@ describe("the end of a process", () => {
     const outcome = await run(
       `const e = await open(); e.encode(batch, options).then(() => console.log("done"));`,
     );
-    expect(outcome).toEqual({ code: 0, stdout: "done\n", stderr: "" });
+    expect(outcome).toEqual({ code: 0, signal: null, stdout: "done\n", stderr: "" });
   });
 
   it("by process.exit with a call running keeps its code", async () => {
     expect(await run(`const e = await open(); e.encode(batch, options); process.exit(3);`)).toEqual({
       code: 3,
+      signal: null,
       stdout: "",
       stderr: "",
     });
@@ -67,7 +56,7 @@ describe("the end of a process", () => {
        console.log("collected");`,
       ["--expose-gc"],
     );
-    expect(outcome).toEqual({ code: 0, stdout: "collected\n", stderr: "" });
+    expect(outcome).toEqual({ code: 0, signal: null, stdout: "collected\n", stderr: "" });
   });
 });
 
@@ -81,7 +70,7 @@ describe("worker threads", () => {
       await start();
       await Promise.all([start(), start(), start()]);
       const e = await open(); console.log((await e.encode(batch, options)).length > 0);`);
-    expect(outcome).toEqual({ code: 0, stdout: "true\n", stderr: "" });
+    expect(outcome).toEqual({ code: 0, signal: null, stdout: "true\n", stderr: "" });
   });
 
   it("may be terminated with a call running", async () => {
@@ -92,6 +81,6 @@ describe("worker threads", () => {
       await new Promise((resolve) => w.once("message", resolve));
       await w.terminate(); await exit;
       console.log("terminated");`);
-    expect(outcome).toEqual({ code: 0, stdout: "terminated\n", stderr: "" });
+    expect(outcome).toEqual({ code: 0, signal: null, stdout: "terminated\n", stderr: "" });
   });
 });
