@@ -1,13 +1,14 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, open, rename, rm, stat, statfs } from "node:fs/promises";
+import { rename, rm, stat, statfs } from "node:fs/promises";
 import path from "node:path";
 import { PeftTrainError } from "../errors.js";
 import { withLock } from "../setup/lock.js";
+import { fillFile } from "../transfer/fill-file.js";
 import type { HubAccess } from "./access.js";
 import { cacheError, type RepositoryCache } from "./cache.js";
 import { stopped, unreachable } from "./errors.js";
-import { hubFetch } from "./request.js";
+import { hubFetch } from "./fetch.js";
 
 /** A file of a commit, as the Hub lists it. */
 export interface RemoteFile {
@@ -19,8 +20,6 @@ export interface RemoteFile {
   isLfs: boolean;
 }
 
-/** Connections in a row that bring nothing new. */
-const IDLE_TRIES = 5;
 /** Whole downloads whose hash is wrong. */
 const WRONG_TRIES = 2;
 
@@ -45,7 +44,14 @@ export async function downloadBlob(
       const partial = `${blob}.peft-train.incomplete`;
       await checkSpace(partial, file);
       for (let tried = 1; ; tried++) {
-        await fill(partial, file, access, onBytes);
+        await fillFile(partial, file, {
+          fetch: hubFetch(access),
+          signal,
+          onBytes,
+          unreachable,
+          cannotWrite: (cause) => cacheError("the cache of the Hub", cause),
+          source: "the Hub",
+        });
         const found = await contentHash(partial, file);
         if (found === file.etag) break;
         await rm(partial, { force: true });
@@ -64,93 +70,6 @@ export async function downloadBlob(
   } catch (error) {
     if (signal.aborted) throw stopped(`downloading ${file.name}`);
     throw error;
-  }
-}
-
-/** Downloads until the partial file has its size, over as many connections as it takes. */
-async function fill(
-  partial: string,
-  file: RemoteFile,
-  access: HubAccess,
-  onBytes: (here: number) => void,
-): Promise<void> {
-  let handle: FileHandle;
-  try {
-    handle = await open(partial, "a");
-  } catch (cause) {
-    throw cacheError(partial, cause);
-  }
-  try {
-    let idle = 0;
-    for (;;) {
-      let here = (await handle.stat()).size;
-      if (here > file.size) {
-        await handle.truncate(0);
-        here = 0;
-      }
-      onBytes(here);
-      if (here === file.size) break;
-      const before = here;
-      try {
-        here = await receive(handle, here, file, access, onBytes);
-        if (here === file.size) break;
-        throw new Error(`it ends after ${here} of ${file.size} bytes`);
-      } catch (error) {
-        if (error instanceof PeftTrainError || access.signal?.aborted) throw error;
-        idle = (await handle.stat()).size > before ? 0 : idle + 1;
-        if (idle >= IDLE_TRIES) throw unreachable(file.url, error);
-      }
-    }
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-/** One connection. @returns Bytes that the file has then. */
-async function receive(
-  handle: FileHandle,
-  start: number,
-  file: RemoteFile,
-  access: HubAccess,
-  onBytes: (here: number) => void,
-): Promise<number> {
-  // Of what is compressed on the way no part can be asked for.
-  const headers: Record<string, string> = { "accept-encoding": "identity" };
-  if (start > 0) headers.range = `bytes=${start}-`;
-  const response = await hubFetch(access)(file.url, { headers });
-  const goesOn =
-    response.status === 206 && response.headers.get("content-range")?.startsWith(`bytes ${start}-`);
-  let here = start;
-  if (start > 0 && !goesOn) {
-    await write(() => handle.truncate(0));
-    here = 0;
-    if (response.status !== 200) {
-      await response.body?.cancel();
-      throw new Error(`HTTP ${response.status} for a part of it`);
-    }
-  }
-  for await (const piece of response.body ?? []) {
-    if (here + piece.byteLength > file.size) {
-      await write(() => handle.truncate(0));
-      throw new PeftTrainError(
-        "DOWNLOAD_FAILED",
-        `${file.name} is longer than the ${file.size} bytes that the Hub says`,
-        { hint: "Most likely a page of a proxy came in its place; check the network." },
-      );
-    }
-    await write(() => handle.appendFile(piece));
-    here += piece.byteLength;
-    onBytes(here);
-  }
-  return here;
-}
-
-async function write(work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (cause) {
-    throw cacheError("the cache of the Hub", cause);
   }
 }
 

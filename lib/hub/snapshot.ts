@@ -2,8 +2,8 @@ import { PeftTrainError } from "../errors.js";
 import { type HubAccess, settingsOf } from "./access.js";
 import { RepositoryCache } from "./cache.js";
 import { downloadBlob, type RemoteFile } from "./download.js";
+import { hubFetch } from "./fetch.js";
 import { type Repository, repositoryText } from "./repository.js";
-import { hubFetch } from "./request.js";
 
 /** The files of a repository at one commit: of the Hub, or of the cache where the Hub is not to be asked. */
 export class Snapshot {

@@ -1,6 +1,6 @@
 import { PeftTrainError } from "../errors.js";
 import { type HubAccess, settingsOf } from "./access.js";
-import { hubFetch } from "./request.js";
+import { hubFetch } from "./fetch.js";
 
 export interface Upload {
   /** `owner/name`. */

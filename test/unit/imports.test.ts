@@ -14,7 +14,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["adapter"],
   ["model"],
   ["native", "setup", "hub"],
-  ["data", "metrics", "tracking"],
+  ["data", "metrics", "tracking", "transfer"],
   ["errors.ts", "format.ts", "version.ts"],
 ];
 

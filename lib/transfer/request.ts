@@ -1,8 +1,26 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { PeftTrainError } from "../errors.js";
-import { type HubAccess, settingsOf } from "./access.js";
-import { refusal, stopped, unreachable } from "./errors.js";
-import type { HubSettings } from "./settings.js";
+import { proxiedFetch } from "./proxy.js";
+
+/** Who is asked: how long it may take, what is added to a request, and what failures are called. */
+export interface Peer {
+  /** How long a server may be silent. */
+  timeoutMs: number;
+  /** Before the second try; doubled for each further one. */
+  retryMs: number;
+  env: NodeJS.ProcessEnv;
+  signal: AbortSignal | undefined;
+  /** A word to the user, such as how long the server asks to wait. */
+  onNote: ((message: string) => void) | undefined;
+  /** Sets or takes away what identifies the user, for this address. */
+  authorize(url: string, headers: Headers): void;
+  /** An answer that is no success. */
+  refusal(response: Response, url: string): PeftTrainError;
+  /** No answer, or none to the end. */
+  unreachable(url: string, cause: unknown): PeftTrainError;
+  /** `signal` ended it. @param what as "asking" or "waiting" */
+  stopped(what: "asking" | "waiting"): PeftTrainError;
+}
 
 /** Tries in all, for what may pass. */
 const TRIES = 5;
@@ -18,51 +36,45 @@ const PASSING: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504]);
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 /**
- * The `fetch` for everything that is asked of the Hub, by `@huggingface/hub` too, which neither tries again nor watches
- * the clock. Adds the token, and to no other host than the Hub's own; follows redirects, but not from https to http.
+ * A `fetch` that tries again what may pass, watches the clock, takes the proxy of the environment, and follows redirects, but
+ * not from https to http.
  *
- * @throws DOWNLOAD_FAILED, HUB_NOT_FOUND, HUB_ACCESS, ABORTED. Only a conflict (409) and a range that is not there (416) come
- * back as responses that are not ok.
+ * @throws what the peer calls its failures. Only a conflict (409) and a range that is not there (416) come back as responses
+ * that are not ok.
  */
-export function hubFetch(access: HubAccess): typeof fetch {
-  const settings = settingsOf(access);
+export function patientFetch(peer: Peer): typeof fetch {
   return async (input, init = {}) => {
     const url = input instanceof Request ? input.url : String(input);
     for (let tried = 1; ; tried++) {
       let wait: number;
       try {
-        const response = await follow(url, init, settings, access.signal);
+        const response = await follow(url, init, peer);
         if (response.ok || response.status === 409 || response.status === 416) return response;
-        const failure = refusal(response, url, settings);
-        wait = waitOf(response, settings, tried);
+        const failure = peer.refusal(response, url);
+        wait = waitOf(response, peer, tried);
         await response.body?.cancel().catch(() => {});
         if (!PASSING.has(response.status) || tried >= TRIES || wait > MOST_WAIT_MS) throw failure;
       } catch (error) {
-        if (access.signal?.aborted) throw stopped("asking the Hub");
+        if (peer.signal?.aborted) throw peer.stopped("asking");
         if (error instanceof PeftTrainError) throw error;
-        if (tried >= (isConnecting(error) ? TRIES_TO_CONNECT : TRIES)) throw unreachable(url, error);
-        wait = settings.retryMs * 2 ** (tried - 1);
+        if (tried >= (isConnecting(error) ? TRIES_TO_CONNECT : TRIES)) throw peer.unreachable(url, error);
+        wait = peer.retryMs * 2 ** (tried - 1);
       }
       if (wait >= TOLD_WAIT_MS) {
-        access.onNote?.(`${new URL(url).host} asks to wait ${Math.ceil(wait / 1000)} s`);
+        peer.onNote?.(`${new URL(url).host} asks to wait ${Math.ceil(wait / 1000)} s`);
       }
-      await sleep(wait, undefined, access.signal && { signal: access.signal }).catch(() => {});
-      if (access.signal?.aborted) throw stopped("waiting for the Hub");
+      await sleep(wait, undefined, peer.signal && { signal: peer.signal }).catch(() => {});
+      if (peer.signal?.aborted) throw peer.stopped("waiting");
     }
   };
 }
 
 /** One request and the redirects that follow from it. */
-async function follow(
-  url: string,
-  init: RequestInit,
-  settings: HubSettings,
-  signal: AbortSignal | undefined,
-): Promise<Response> {
+async function follow(url: string, init: RequestInit, peer: Peer): Promise<Response> {
   let next = init;
   let at = url;
   for (let i = 0; i <= MOST_REDIRECTS; i++) {
-    const response = await once(at, next, settings, signal);
+    const response = await once(at, next, peer);
     const location = response.headers.get("location");
     if (!REDIRECTS.has(response.status) || location === null) return response;
     await response.body?.cancel().catch(() => {});
@@ -81,25 +93,19 @@ async function follow(
 }
 
 /** One request. Its response fails like a cut connection when the server falls silent on the way. */
-async function once(
-  url: string,
-  init: RequestInit,
-  settings: HubSettings,
-  signal: AbortSignal | undefined,
-): Promise<Response> {
+async function once(url: string, init: RequestInit, peer: Peer): Promise<Response> {
   const headers = new Headers(init.headers);
-  if (new URL(url).origin !== new URL(settings.endpoint).origin) headers.delete("authorization");
-  else if (settings.token !== undefined) headers.set("authorization", `Bearer ${settings.token}`);
-  else headers.delete("authorization");
+  const send = await proxiedFetch(peer.env);
+  peer.authorize(url, headers);
   const silence = new AbortController();
   const upload = init.body instanceof Blob ? init.body.size / UPLOAD_BYTES_PER_MS : 0;
   const timer = setTimeout(
-    () => silence.abort(new Error(`silent for ${settings.timeoutMs / 1000} s`)),
-    settings.timeoutMs + upload,
+    () => silence.abort(new Error(`silent for ${peer.timeoutMs / 1000} s`)),
+    peer.timeoutMs + upload,
   );
-  const signals = [silence.signal, signal, init.signal].filter((one) => one instanceof AbortSignal);
+  const signals = [silence.signal, peer.signal, init.signal].filter((one) => one instanceof AbortSignal);
   try {
-    const response = await fetch(url, {
+    const response = await send(url, {
       ...init,
       headers,
       redirect: "manual",
@@ -143,12 +149,12 @@ function watched(response: Response, timer: NodeJS.Timeout): Response {
 }
 
 /** Retry-After in seconds or as a date, else a wait that doubles. */
-function waitOf(response: Response, settings: HubSettings, tried: number): number {
+function waitOf(response: Response, peer: Peer, tried: number): number {
   const text = response.headers.get("retry-after");
   const seconds = Number(text);
   const asked =
     text === null ? Number.NaN : Number.isFinite(seconds) ? 1000 * seconds : Date.parse(text) - Date.now();
-  return Number.isFinite(asked) ? Math.max(0, asked) : settings.retryMs * 2 ** (tried - 1);
+  return Number.isFinite(asked) ? Math.max(0, asked) : peer.retryMs * 2 ** (tried - 1);
 }
 
 function isConnecting(error: unknown): boolean {
