@@ -15,7 +15,7 @@ export class ByteProgress {
     private readonly stream: NodeJS.WriteStream = process.stderr,
   ) {
     if (!stream.isTTY) return;
-    const format = `${title} {bar} {percentage} % | {read} of {size} MB | {left} left`;
+    const format = `${title} {bar} {percentage} % | {read} of {size} MB | {speed} MB/s | {left} left`;
     this.bar = new SingleBar(
       { format, stream, hideCursor: true, clearOnComplete: true },
       Presets.shades_classic,
@@ -34,6 +34,7 @@ export class ByteProgress {
     const payload = {
       read: (bytesRead / MIB).toFixed(1),
       size: (bytesTotal / MIB).toFixed(1),
+      speed: (bytesRead / MIB / Math.max(1e-3, (performance.now() - this.startedAt) / 1000)).toFixed(1),
       left: timeLeft(this.startedAt, bytesRead, bytesTotal),
     };
     if (this.started) this.bar.update(bytesRead, payload);

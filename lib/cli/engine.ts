@@ -15,5 +15,6 @@ export async function prepareLibtorch(device: string): Promise<void> {
   await ensureLibtorch({
     device: device.startsWith("cuda") ? "cuda" : "cpu",
     onProgress: display.update,
+    onNote: display.note,
   });
 }

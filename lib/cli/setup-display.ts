@@ -13,11 +13,13 @@ export class SetupDisplay implements Disposable {
     if (progress.phase === "fetch") this.bar?.update(progress.bytes, progress.totalBytes);
   };
 
+  readonly note = (message: string): void => this.line(message);
+
   [Symbol.dispose](): void {
     this.bar?.stop();
   }
 
-  private enter({ phase, version, folder, totalBytes }: SetupProgress): void {
+  private enter({ phase, version, source, folder, totalBytes }: SetupProgress): void {
     this.phase = phase;
     this.bar?.stop();
     this.bar = undefined;
@@ -26,7 +28,9 @@ export class SetupDisplay implements Disposable {
     if (phase === "prune") this.line("Keeping what is needed.");
     if (phase === "done") this.line(`libtorch ${version} is in ${folder}`);
     if (phase !== "fetch") return;
-    this.line(`Fetching libtorch ${version} with pip, once, about ${size} with unpacking.`);
+    this.line(
+      `Fetching libtorch ${version} ${source === "pip" ? "with" : "from"} ${source}, once, about ${size} with unpacking.`,
+    );
     this.bar = new ByteProgress(`libtorch ${version}`, this.stream);
   }
 

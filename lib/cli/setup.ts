@@ -1,18 +1,14 @@
-import path from "node:path";
 import type { CommandModule } from "yargs";
-import { engineTorchVersion, type LibtorchLocation, locateLibtorch } from "../native/locate.js";
-import { cacheFolder, type Device, libtorchFolder } from "../setup/cache.js";
-import { installLibtorch } from "../setup/install.js";
-import { CUDA_BYTES, TORCH_BYTES } from "../setup/pin.js";
-import { pipArguments, pythonCommand } from "../setup/pip.js";
-import { Interrupt } from "./interrupt.js";
-import { SetupDisplay } from "./setup-display.js";
+import type { Device } from "../setup/cache.js";
 
-interface SetupArguments {
-  device: Device;
+export interface SetupArguments {
+  device: Device | "auto";
+  torch: string | undefined;
+  mirror: string | undefined;
   dir: string | undefined;
   force: boolean;
   dry_run: boolean;
+  remove: boolean;
 }
 
 export const setupCommand: CommandModule<object, SetupArguments> = {
@@ -21,10 +17,20 @@ export const setupCommand: CommandModule<object, SetupArguments> = {
   builder: (yargs) =>
     yargs
       .option("device", {
-        choices: ["cpu", "cuda"] as const,
+        choices: ["auto", "cpu", "cuda"] as const,
         requiresArg: true,
-        default: "cpu" as const,
-        describe: "What it is for: cpu takes a fifth of the space of cuda",
+        default: "auto" as const,
+        describe: "What it is for; auto: cuda where there is a GPU with a driver that is new enough",
+      })
+      .option("torch", {
+        type: "string",
+        requiresArg: true,
+        describe: "Version, of the minor version that the engine was compiled for; default: that one",
+      })
+      .option("mirror", {
+        type: "string",
+        requiresArg: true,
+        describe: "Address of a package index, folder of wheels, or torch's wheel; default: pip's own index",
       })
       .option("dir", {
         type: "string",
@@ -38,66 +44,12 @@ export const setupCommand: CommandModule<object, SetupArguments> = {
         default: false,
         describe: "Say what would be done, and do nothing",
       })
-      .example("$0 setup", "Get ready for work on the CPU"),
-  handler: runSetup,
+      .option("remove", {
+        type: "boolean",
+        default: false,
+        describe: "Remove every libtorch that set-up has put into the folder",
+      })
+      .example("$0 setup", "Get ready for work, on a GPU where there is one")
+      .example("$0 setup --device cpu --mirror wheels/", "Without a network, from wheels that are here"),
+  handler: async (args) => (await import("./run-setup.js")).runSetup(args),
 };
-
-async function runSetup(args: SetupArguments): Promise<void> {
-  const cache = args.dir === undefined ? cacheFolder() : path.resolve(args.dir);
-  const found = args.force || args.dir !== undefined ? undefined : existing(args.device);
-  if (found !== undefined) {
-    process.stdout.write(
-      `libtorch ${found.version} is in ${found.folder} (${found.source}); nothing to do.\n`,
-    );
-    return;
-  }
-  if (args.dry_run) {
-    process.stdout.write(plan(args.device, cache));
-    return;
-  }
-  using display = new SetupDisplay();
-  const stop = new AbortController();
-  using interrupt = new Interrupt(() => stop.abort());
-  const folder = await installLibtorch({
-    device: args.device,
-    cache,
-    force: args.force,
-    onProgress: display.update,
-    signal: stop.signal,
-  }).finally(() => {
-    process.exitCode = interrupt.exitCode;
-  });
-  process.stdout.write(`libtorch ${engineTorchVersion()} is ready in ${folder}\n`);
-  if (cache !== cacheFolder()) {
-    process.stdout.write(`To have it found, set: export PEFT_TRAIN_CACHE=${cache}\n`);
-  }
-}
-
-/** An unfit PEFT_TRAIN_LIBTORCH is an error here too: fetching would not help, as it comes first. */
-function existing(device: Device): LibtorchLocation | undefined {
-  try {
-    return locateLibtorch({ device });
-  } catch (error) {
-    if (process.env.PEFT_TRAIN_LIBTORCH) throw error;
-    return undefined;
-  }
-}
-
-function plan(device: Device, cache: string): string {
-  const version = engineTorchVersion();
-  const folder = libtorchFolder(cache, version, device);
-  const requirements = [`torch==${version}`];
-  const pip = pipArguments({ requirements, target: "TEMPORARY", dependencies: device === "cuda" });
-  const bytes = device === "cuda" ? CUDA_BYTES : TORCH_BYTES;
-  const gigabytes = (count: number): string => `${(count / 1e9).toFixed(1)} GB`;
-  return [
-    `Would run: ${pythonCommand(process.env)} ${pip.join(" ")}`,
-    ...(device === "cpu"
-      ? ["then the same for the CUDA runtime libraries that its CPU half is linked to,"]
-      : []),
-    `and rename the result to ${folder}`,
-    `Download ${gigabytes(bytes.download)}, while unpacking ${gigabytes(bytes.download + bytes.unpacked)}` +
-      (device === "cpu" ? `, kept ${gigabytes(TORCH_BYTES.kept)}.` : "."),
-    "",
-  ].join("\n");
-}

@@ -4,19 +4,24 @@ import { basename, dirname, join } from "node:path";
 import { outputError } from "../data/file-error.js";
 import { makeFolder } from "../data/make-folder.js";
 import { PeftTrainError } from "../errors.js";
-import { engineTorchVersion, locateLibtorch } from "../native/locate.js";
+import { locateLibtorch } from "../native/locate.js";
 import { CUDA_LIBRARY, hasLibrary, readTorchVersion } from "../native/torch-folder.js";
-import { cacheFolder, type Device, libtorchFolder } from "./cache.js";
+import type { Device } from "./cache.js";
+import { aborted, diskFull } from "./errors.js";
+import { type FetchTree, fetchByHttps, fetchByPip, fetchFromFiles } from "./fetch-tree.js";
 import { withLock } from "./lock.js";
 import { watchBytes } from "./measure.js";
-import { CUDA_BYTES, cudaRuntimeRequirements, PINNED_TORCH, TORCH_BYTES } from "./pin.js";
-import { aborted, diskFull, pipInstall } from "./pip.js";
+import { CUDA_BYTES, TORCH_BYTES } from "./pin.js";
+import { type Plan, type PlanOptions, planInstall } from "./plan.js";
 import { pruneForCpu } from "./prune.js";
+import { PINNED_WHEELS, type PinnedWheel } from "./wheels.js";
 
 export interface SetupProgress {
-  /** "wait": another process is at it. "fetch": pip downloads and unpacks. "prune": the unneeded is taken away. */
+  /** "wait": another process is at it. "fetch": download and unpack. "prune": the unneeded is taken away. */
   phase: "wait" | "fetch" | "prune" | "done";
   version: string;
+  /** Where from: "pip", the host of an index, a folder. */
+  source: string;
   /** Where it will be. */
   folder: string;
   /** Downloaded and unpacked so far, and about how much it will be. */
@@ -24,19 +29,18 @@ export interface SetupProgress {
   totalBytes: number;
 }
 
-export interface InstallOptions {
-  /** "cpu" (default) fetches only what CPU work needs. */
-  device?: Device;
+export interface InstallOptions extends Omit<PlanOptions, "gpu"> {
+  /** "cpu" (default) fetches only what CPU work needs; "auto" takes a GPU where there is one. */
+  device?: Device | "auto";
   onProgress?: (progress: SetupProgress) => void;
+  /** A word on how it is fetched, such as why a GPU is passed over. */
+  onNote?: (message: string) => void;
   /** Default: SIGINT and SIGTERM stop it, while it runs. */
   signal?: AbortSignal;
-  env?: NodeJS.ProcessEnv;
-  /** Default: the package's cache folder. */
-  cache?: string;
   /** Fetch again what is there. */
   force?: boolean;
-  /** To compile against: the pinned version, whatever an older build asks for. */
-  forBuild?: boolean;
+  /** In place of the pinned ones, for tests. */
+  wheels?: readonly PinnedWheel[];
 }
 
 /**
@@ -48,7 +52,8 @@ export interface InstallOptions {
  */
 export async function ensureLibtorch(options: InstallOptions = {}): Promise<string> {
   const env = options.env ?? process.env;
-  const { device = "cpu", forBuild = false } = options;
+  const { forBuild = false } = options;
+  const device = options.device === "cuda" ? "cuda" : "cpu"; // "auto" is content with what is there
   try {
     return locateLibtorch({ env, device, forBuild }).folder;
   } catch (error) {
@@ -58,21 +63,27 @@ export async function ensureLibtorch(options: InstallOptions = {}): Promise<stri
 }
 
 /**
- * Fetches libtorch by pip into the cache, unless it is there. It appears whole or not at all; a second process that
- * wants the same waits for the first.
+ * Fetches libtorch into the cache, unless it is there: by pip where there is one, else by HTTPS, or from files. It appears
+ * whole or not at all; a second process that wants the same waits for the first.
+ *
+ * @throws what `planInstall` throws; DOWNLOAD_FAILED, OUTPUT_UNWRITABLE, ABORTED
  */
 export async function installLibtorch(options: InstallOptions = {}): Promise<string> {
-  const { device = "cpu", env = process.env, force = false } = options;
-  const version = options.forBuild ? PINNED_TORCH : engineTorchVersion();
-  const cache = options.cache ?? cacheFolder(env);
-  const folder = libtorchFolder(cache, version, device);
-  if (process.platform !== "linux") {
-    throw new PeftTrainError("LIBTORCH_MISSING", `peft-train runs on Linux; this is ${process.platform}`);
-  }
+  return carryOut(await planInstall(options), options);
+}
+
+/** Does what `planInstall` has planned. */
+export async function carryOut(plan: Plan, options: InstallOptions = {}): Promise<string> {
+  const { env = process.env, force = false, wheels } = options;
+  const { version, device, cache, folder, way } = plan;
+  for (const note of plan.notes) options.onNote?.(note);
   const bytes = device === "cuda" ? CUDA_BYTES : TORCH_BYTES;
-  const totalBytes = bytes.download + bytes.unpacked;
+  // pip unpacks all of a wheel; from files nothing is downloaded.
+  const unpacked = way.kind === "pip" || device === "cuda" ? bytes.unpacked : TORCH_BYTES.kept;
+  const totalBytes = (way.kind === "files" ? 0 : bytes.download) + unpacked;
+  const source = sourceOf(plan);
   const report = (phase: SetupProgress["phase"], done: number): void =>
-    options.onProgress?.({ phase, version, folder, bytes: Math.min(done, totalBytes), totalBytes });
+    options.onProgress?.({ phase, version, source, folder, bytes: Math.min(done, totalBytes), totalBytes });
 
   using interrupt = interruptSignal(options.signal);
   const { signal } = interrupt;
@@ -82,17 +93,24 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
     await checkSpace(cache, totalBytes);
     await using temporary = await temporaryFolder(folder);
     const tree = join(temporary.path, "tree");
-    const scratch = join(temporary.path, "scratch");
-    await Promise.all([tree, scratch].map((each) => mkdir(each)));
+    const fetch: FetchTree = {
+      ...{ tree, version, device, env, signal },
+      wheels: wheels ?? PINNED_WHEELS[`${process.platform}-${process.arch}`] ?? [],
+      onBytes: (now) => report("fetch", now),
+    };
     report("fetch", 0);
-    const stopWatching = watchBytes(temporary.path, (now) => report("fetch", now.downloaded + now.unpacked));
-    try {
-      await fetchTree({ tree, scratch, version, device, env, signal });
-    } finally {
-      stopWatching();
+    if (way.kind === "https") await fetchByHttps(fetch, join(cache, "downloads"), way.index);
+    else if (way.kind === "files") await fetchFromFiles(fetch, way.mirror);
+    else {
+      const scratch = join(temporary.path, "scratch");
+      await Promise.all([tree, scratch].map((each) => mkdir(each)));
+      const stopWatching = watchBytes(temporary.path, (now) =>
+        report("fetch", now.downloaded + now.unpacked),
+      );
+      await fetchByPip(fetch, scratch, way.index).finally(stopWatching);
+      report("prune", totalBytes);
+      if (device === "cpu") await pruneForCpu(tree);
     }
-    report("prune", totalBytes);
-    if (device === "cpu") await pruneForCpu(tree);
     if (signal.aborted) throw aborted();
     await putInPlace(tree, folder, join(temporary.path, "replaced"));
     report("done", totalBytes);
@@ -107,33 +125,10 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<str
   }
 }
 
-interface Fetch {
-  tree: string;
-  scratch: string;
-  version: string;
-  device: Device;
-  env: NodeJS.ProcessEnv;
-  signal: AbortSignal;
-}
-
-async function fetchTree({ tree, scratch, version, device, env, signal }: Fetch): Promise<void> {
-  const torch = join(tree, "torch");
-  const shared = { target: tree, scratch, env, signal };
-  await pipInstall({ ...shared, requirements: [`torch==${version}`], dependencies: device === "cuda" });
-  const found = readTorchVersion(torch);
-  if (!hasLibrary(torch) || found === undefined || (device === "cuda" && !hasLibrary(torch, CUDA_LIBRARY))) {
-    throw new PeftTrainError(
-      "DOWNLOAD_FAILED",
-      `torch ${version} as pip installs it here has no libtorch for ${device}`,
-      {
-        hint: "Point PEFT_TRAIN_LIBTORCH at a torch/ or libtorch/ folder that you have.",
-      },
-    );
-  }
-  // Only the wheel itself knows which CUDA it was linked to; a CPU wheel to none.
-  if (device === "cpu" && found.cuda !== undefined) {
-    await pipInstall({ ...shared, requirements: cudaRuntimeRequirements(found.cuda), dependencies: false });
-  }
+/** Where a plan takes libtorch from, in a word. */
+export function sourceOf({ way }: Plan): string {
+  if (way.kind === "files") return way.mirror.wheel ?? way.mirror.folder;
+  return way.kind === "pip" ? "pip" : new URL(way.index).host;
 }
 
 function isComplete(folder: string, version: string, device: Device): boolean {

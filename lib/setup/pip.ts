@@ -1,6 +1,7 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { PeftTrainError } from "../errors.js";
+import { aborted, diskFull, OWN_TORCH } from "./errors.js";
 
 export interface PipInstall {
   /** As "torch==2.13.0". */
@@ -10,6 +11,8 @@ export interface PipInstall {
   /** pip's TMPDIR: it downloads and unpacks there. */
   scratch: string;
   dependencies: boolean;
+  /** In place of the user's own index. */
+  index?: string | undefined;
   env: NodeJS.ProcessEnv;
   signal: AbortSignal;
 }
@@ -18,7 +21,9 @@ export interface PipInstall {
 const KILL_MS = 5_000;
 /** pip's last words; what comes before is never shown. */
 const KEPT_LINES = 60;
-const OWN_TORCH = "point PEFT_TRAIN_LIBTORCH at a torch/ or libtorch/ folder that you have";
+/** torch has wheels for no older one. */
+const OLDEST_PYTHON = 10;
+const PROBE_MS = 30_000;
 
 /** The interpreter whose pip is run. */
 export function pythonCommand(env: NodeJS.ProcessEnv): string {
@@ -26,14 +31,32 @@ export function pythonCommand(env: NodeJS.ProcessEnv): string {
 }
 
 export function pipArguments(
-  install: Pick<PipInstall, "requirements" | "target" | "dependencies">,
+  install: Pick<PipInstall, "requirements" | "target" | "dependencies" | "index">,
 ): string[] {
   return [
     ...["-m", "pip", "install", "--target", install.target, "--only-binary=:all:", "--no-compile"],
     ...["--progress-bar", "off", "--no-input", "--disable-pip-version-check"],
     ...(install.dependencies ? [] : ["--no-deps"]),
+    ...(install.index === undefined ? [] : ["--index-url", install.index]),
     ...install.requirements,
   ];
+}
+
+/** Whether there is a pip whose Python torch has wheels for: the version, else why not. */
+export async function findPip(env: NodeJS.ProcessEnv): Promise<{ version: string } | { reason: string }> {
+  const python = pythonCommand(env);
+  const { error, stdout } = await new Promise<{ error: Error | null; stdout: string }>((resolve) => {
+    execFile(python, ["-m", "pip", "--version"], { env, timeout: PROBE_MS }, (error, stdout) =>
+      resolve({ error, stdout }),
+    );
+  });
+  const [, version, major, minor] = /^pip (\S+) .*\(python (\d+)\.(\d+)\)/m.exec(stdout) ?? [];
+  if (version === undefined) {
+    const absent = (error as NodeJS.ErrnoException | null)?.code === "ENOENT";
+    return { reason: absent ? `there is no ${python}` : `${python} has no pip` };
+  }
+  if (Number(major) === 3 && Number(minor) >= OLDEST_PYTHON) return { version };
+  return { reason: `${python} is Python ${major}.${minor}, older than 3.${OLDEST_PYTHON}` };
 }
 
 /**
@@ -79,19 +102,6 @@ export async function pipInstall(install: PipInstall): Promise<void> {
     clearTimeout(timer);
     install.signal.removeEventListener("abort", stop);
   }
-}
-
-export function aborted(): PeftTrainError {
-  return new PeftTrainError("ABORTED", "Stopped while fetching libtorch; nothing was kept", {
-    hint: "Run: npx peft-train setup",
-  });
-}
-
-export function diskFull(folder: string, detail: string, cause?: unknown): PeftTrainError {
-  return new PeftTrainError("OUTPUT_UNWRITABLE", `Not enough space for libtorch in ${folder}: ${detail}`, {
-    cause,
-    hint: "Make room, or set PEFT_TRAIN_CACHE to a folder on another disk.",
-  });
 }
 
 function pipError(python: string, status: number | NodeJS.Signals, lines: readonly string[]): PeftTrainError {

@@ -1,4 +1,4 @@
-import { readdir, rm } from "node:fs/promises";
+import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Of torch/lib: Python's and CUDA's half. libtorch.so goes too, as it only joins the CPU's half to CUDA's. */
@@ -8,30 +8,30 @@ const UNUSED_LIBRARY =
 const NVIDIA_LIBRARY = /^lib(cudart|cupti)\.so/;
 /** What stays of torch/: headers, libraries, the version, the licences. */
 const TORCH_KEPT = /^(include|lib|version\.py|build-version|LICENSE.*|NOTICE.*)$/;
-/** What stays beside it: bundled libraries (torch.libs on arm64), NVIDIA's libraries, metadata with the licences. */
-const TOP_KEPT = /^(torch|torch\.libs|nvidia|.*\.dist-info)$/;
+/** What stays beside it: bundled libraries (torch.libs on arm64), metadata with the licences. */
+const TOP_KEPT = /^(torch\.libs|.*\.dist-info)$/;
 
-/** Takes from a freshly installed tree everything that neither compiling against libtorch nor CPU work needs. */
-export async function pruneForCpu(tree: string): Promise<void> {
-  await keepOnly(tree, (name) => TOP_KEPT.test(name));
-  await keepOnly(join(tree, "torch"), (name) => TORCH_KEPT.test(name));
-  await keepOnly(join(tree, "torch", "lib"), (name) => !UNUSED_LIBRARY.test(name));
+/** Whether a file of an installed tree, by its path in it, serves compiling against libtorch or CPU work. */
+export function servesCpu(path: string): boolean {
+  const [top = "", second = "", third = "", fourth = ""] = path.split("/");
+  if (top === "torch") {
+    if (!TORCH_KEPT.test(second)) return false;
+    return second !== "lib" || !UNUSED_LIBRARY.test(third);
+  }
   // nvidia/cu13/lib, or nvidia/cuda_runtime/lib and nvidia/cuda_cupti/lib before CUDA 13.
-  for (const part of await names(join(tree, "nvidia"))) {
-    await keepOnly(join(tree, "nvidia", part), (name) => name === "lib" || /^licen[sc]e/i.test(name));
-    await keepOnly(join(tree, "nvidia", part, "lib"), (name) => NVIDIA_LIBRARY.test(name));
-  }
+  if (top === "nvidia") return third === "lib" ? NVIDIA_LIBRARY.test(fourth) : /^licen[sc]e/i.test(third);
+  return TOP_KEPT.test(top);
 }
 
-async function keepOnly(folder: string, kept: (name: string) => boolean): Promise<void> {
-  for (const name of await names(folder)) {
-    if (!kept(name)) await rm(join(folder, name), { recursive: true, force: true });
+/** Takes from a freshly installed tree everything that does not serve the CPU. */
+export async function pruneForCpu(tree: string, below = ""): Promise<void> {
+  for (const entry of await readdir(join(tree, below), { withFileTypes: true })) {
+    const path = below === "" ? entry.name : `${below}/${entry.name}`;
+    if (!entry.isDirectory()) {
+      if (!servesCpu(path)) await rm(join(tree, path));
+      continue;
+    }
+    await pruneForCpu(tree, path);
+    await rmdir(join(tree, path)).catch(() => {}); // where nothing is left in it
   }
-}
-
-async function names(folder: string): Promise<string[]> {
-  return readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT" || error.code === "ENOTDIR") return []; // a CPU wheel brings no nvidia/
-    throw error;
-  });
 }

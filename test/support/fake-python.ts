@@ -18,10 +18,14 @@ const PROGRAM = `
 import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 const args = process.argv.slice(2);
+if (args.includes("--version") && process.env.FAKE_PIP !== "no-pip") {
+  console.log("pip 23.2.1 from /usr/lib/python3/dist-packages/pip (python " + (process.env.FAKE_PYTHON ?? "3.11") + ")");
+  process.exit(0);
+}
+if (args.includes("--version")) { console.error("/usr/bin/python3: No module named pip"); process.exit(1); }
 appendFileSync(process.env.FAKE_PIP_LOG, JSON.stringify({ args, TMPDIR: process.env.TMPDIR }) + "\\n");
 const behaviour = process.env.FAKE_PIP;
 const end = (text) => { console.error(text); process.exit(1); };
-if (behaviour === "no-pip") end("/usr/bin/python3: No module named pip");
 const target = args[args.indexOf("--target") + 1];
 const put = (file, text = file) => {
   const path = join(target, file);

@@ -2,8 +2,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { hubFetch } from "../../../lib/hub/fetch.js";
 import { parseRepository } from "../../../lib/hub/repository.js";
-import { hubFetch } from "../../../lib/hub/request.js";
 import { hubSettings } from "../../../lib/hub/settings.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 
