@@ -1,4 +1,4 @@
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, rmdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { PeftTrainError } from "../errors.js";
 import { CUDA_LIBRARY, hasLibrary, readTorchVersion } from "../native/torch-folder.js";
@@ -56,15 +56,20 @@ export async function fetchByHttps(fetch: FetchTree, downloads: string, index: s
   );
   let before = 0;
   const files: string[] = [];
-  for (const wheel of wheels) {
-    let here = 0;
-    const onBytes = (bytes: number): void => {
-      here = bytes;
-      fetch.onBytes(before + here);
-    };
-    const { env, signal } = fetch;
-    files.push(await downloadWheel(wheel, { index, folder: downloads, env, signal, onBytes }));
-    before += here;
+  try {
+    for (const wheel of wheels) {
+      let here = 0;
+      const onBytes = (bytes: number): void => {
+        here = bytes;
+        fetch.onBytes(before + here);
+      };
+      const { env, signal } = fetch;
+      files.push(await downloadWheel(wheel, { index, folder: downloads, env, signal, onBytes }));
+      before += here;
+    }
+  } catch (error) {
+    await rmdir(downloads).catch(() => {}); // where nothing is in it to go on with
+    throw error;
   }
   await unpackAll(files, fetch, before);
   requireLibtorch(fetch, `as ${new URL(index).host} has it`);

@@ -29,7 +29,7 @@ export interface SetupProgress {
   totalBytes: number;
 }
 
-export interface InstallOptions extends Omit<PlanOptions, "gpu"> {
+export interface InstallOptions extends PlanOptions {
   /** "cpu" (default) fetches only what CPU work needs; "auto" takes a GPU where there is one. */
   device?: Device | "auto";
   onProgress?: (progress: SetupProgress) => void;
