@@ -1,4 +1,5 @@
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { outcome, runCli, startCli } from "../support/cli.js";
 import { makeFakePython, type PipBehaviour } from "../support/fake-python.js";
@@ -45,6 +46,33 @@ describe("peft-train setup", () => {
     expect(stdout).toContain(`export PEFT_TRAIN_CACHE=${dir}`);
     const found = await runCli(["setup"], { env: { ...env, PEFT_TRAIN_CACHE: dir } });
     expect(found.stdout).toMatch(/nothing to do/);
+  });
+
+  it("removes what it has fetched, and nothing else", async () => {
+    const { env, cache } = fresh("remove", "cpu-wheel");
+    await runCli(["setup"], { env });
+    mkdirSync(join(cache, "kernels"));
+    const would = await runCli(["setup", "--remove", "--dry-run"], { env });
+    expect(would.stdout).toMatch(/^Would remove \S+\/libtorch-\S+-cpu \(0\.0 GB\)\n$/);
+    expect(readdirSync(cache)).toHaveLength(2);
+    const removed = await runCli(["setup", "--remove"], { env });
+    expect(removed).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Removed /) });
+    expect(readdirSync(cache)).toEqual(["kernels"]);
+    expect((await runCli(["setup", "--remove"], { env })).stdout).toMatch(/^There is no libtorch/);
+  });
+
+  it.each([
+    [["--torch", "2.9"], /^error: --torch=2\.9: expected a version from 2\.11 to 2\.15$/m, 2],
+    [["--torch", "2.11"], /^error: --torch=2\.11: the engine was compiled for libtorch/m, 1],
+    [["--mirror", "/nowhere"], /^error: --mirror=\/nowhere: there is no such file or folder$/m, 1],
+    [["--remove", "--mirror", "x"], /^error: --remove does not go with --mirror$/m, 2],
+    [["--device", "tpu"], /^error: .*device/m, 2],
+  ])("%j is refused in one line", async (args, message, status) => {
+    const { env, calls } = fresh("refused", "full-wheel");
+    const { code, stderr } = await runCli(["setup", ...args], { env });
+    expect(stderr).toMatch(message);
+    expect(code).toBe(status);
+    expect(calls()).toEqual([]);
   });
 
   it("ends with one error line when pip fails", async () => {
