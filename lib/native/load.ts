@@ -21,7 +21,7 @@ interface NodeGypBuild {
 }
 
 /** Of native/binding/addon.cc: a compiled addon that stayed behind its TypeScript would fail in the middle of work. */
-const INTERFACE_VERSION = 7;
+const INTERFACE_VERSION = 8;
 
 let engine: NativeEngine | undefined;
 

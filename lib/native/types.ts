@@ -58,6 +58,11 @@ export interface OpenOptions {
   storage?: WeightStorage;
   /** Backward runs every layer's forward again instead of keeping what it computed. Default: false. */
   activationCheckpointing?: boolean;
+  /**
+   * All parameters of the model train, but its pooler's: `step` and `gradients` need no adapter, and none is taken. The weights must
+   * be plain numbers; they are held in float32, with packed copies for the products, that `storage.products` may round. Default: false.
+   */
+  trainable?: boolean;
 }
 
 /** One linear layer that LoRA wraps: y = W x + b + scale * B(A(dropout(x))). */
@@ -171,7 +176,7 @@ export interface StepOptions extends PassOptions {
   /** Clip the global gradient norm to this; 0 leaves gradients alone. */
   maxGradNorm: number;
   /**
-   * What the loss is multiplied with for backward, so that small gradients stay within float16's range; the LoRA gradients are
+   * What the loss is multiplied with for backward, so that small gradients stay within float16's range; the gradients of what trains are
    * divided by it again. With it a gradient that is not finite leaves everything as it was and is told by `notFinite`.
    */
   lossScale?: number;
@@ -180,7 +185,7 @@ export interface StepOptions extends PassOptions {
 export interface StepResult {
   /** Loss of the batch. */
   loss: number;
-  /** Global L2 norm of the LoRA gradients before clipping. */
+  /** Global L2 norm of the gradients before clipping. */
   gradNorm: number;
   /** With `lossScale`: the first tensor whose gradient was not finite. Nothing was changed then. */
   notFinite?: string;
@@ -188,7 +193,7 @@ export interface StepResult {
 
 export interface GradientResult {
   loss: number;
-  /** Keyed as the adapter file is, each flattened row-major. */
+  /** Keyed as the file of what trains is, each flattened row-major. */
   gradients: Record<string, Float32Array>;
 }
 
@@ -211,12 +216,12 @@ export interface EncoderInfo {
 
 /** What a run takes, in bytes, beside libtorch itself. */
 export interface MemoryPlan {
-  /** Frozen matrices, with the packed copies that training in float32 makes. */
+  /** Frozen matrices, with the packed copies that training in float32 makes; of a model that trains itself, the copies alone. */
   linear: number;
   embeddings: number;
   /** Biases and LayerNorms. */
   other: number;
-  /** LoRA weights and their gradients. */
+  /** LoRA weights, or all that train, and their gradients. */
   adapter: number;
   /** Adam's two moments. */
   optimizer: number;
@@ -237,7 +242,7 @@ export interface NativeEncoder {
   saveAdapter(path: string): Promise<void>;
   /** Writes Adam's moments and step count to `path` as safetensors and syncs it. */
   saveOptimizer(path: string): Promise<void>;
-  /** Restores them for the adapter that is installed, to the bit. */
+  /** Restores them for the adapter that is installed, or the model that trains, to the bit. */
   loadOptimizer(path: string): Promise<void>;
   removeAdapter(): Promise<void>;
   /** Forward, backward and one Adam step over the whole batch. */
@@ -248,6 +253,12 @@ export interface NativeEncoder {
   encode(batch: TokenBatch, options: EncodeOptions): Promise<Float32Array>;
   /** Adapter weights as they stand, keyed as the adapter file is. */
   adapterWeights(): Promise<Record<string, Float32Array>>;
+  /** Of a trainable model: writes a model.safetensors with every tensor that its own has, in float32, and syncs it. */
+  saveModel(path: string): Promise<void>;
+  /** Restores what `saveModel` wrote, to the bit. */
+  loadModel(path: string): Promise<void>;
+  /** The parameters that train as they stand, keyed as the model's file is. */
+  modelWeights(): Promise<Record<string, Float32Array>>;
   /** Frees the model. Waits for a running call; safe to call twice. */
   close(): Promise<void>;
 }

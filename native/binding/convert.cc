@@ -134,6 +134,7 @@ SessionOptions to_session_options(const Napi::Value& value) {
   if (!o.Get("activationCheckpointing").IsUndefined()) {
     options.activation_checkpointing = to_bool(o, "activationCheckpointing");
   }
+  if (!o.Get("trainable").IsUndefined()) options.trainable = to_bool(o, "trainable");
   if (!o.Get("storage").IsUndefined()) options.storage = to_weight_storage(o.Get("storage"));
   return options;
 }

@@ -33,6 +33,9 @@ Napi::Function EncoderHandle::define(Napi::Env env) {
        InstanceMethod<&EncoderHandle::step>("step"), InstanceMethod<&EncoderHandle::gradients>("gradients"),
        InstanceMethod<&EncoderHandle::encode>("encode"),
        InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
+       InstanceMethod<&EncoderHandle::save_model>("saveModel"),
+       InstanceMethod<&EncoderHandle::load_model>("loadModel"),
+       InstanceMethod<&EncoderHandle::model_weights>("modelWeights"),
        InstanceMethod<&EncoderHandle::close>("close")});
 }
 
@@ -215,6 +218,29 @@ Napi::Value EncoderHandle::encode(const Napi::CallbackInfo& info) {
 Napi::Value EncoderHandle::adapter_weights(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this]() -> Resolver {
     auto named = std::make_shared<std::map<std::string, std::vector<float>>>(session_->adapter_weights());
+    return [named](Napi::Env env) -> Napi::Value { return from_named_floats(env, *named); };
+  });
+}
+
+Napi::Value EncoderHandle::save_model(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  return run(info.Env(), [this, path] {
+    session_->save_model(path);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::load_model(const Napi::CallbackInfo& info) {
+  const std::string path = to_string(info[0], "path");
+  return run(info.Env(), [this, path] {
+    session_->load_model(path);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::model_weights(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this]() -> Resolver {
+    auto named = std::make_shared<std::map<std::string, std::vector<float>>>(session_->model_weights());
     return [named](Napi::Env env) -> Napi::Value { return from_named_floats(env, *named); };
   });
 }

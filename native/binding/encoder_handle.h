@@ -45,6 +45,9 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   Napi::Value gradients(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
   Napi::Value adapter_weights(const Napi::CallbackInfo& info);
+  Napi::Value save_model(const Napi::CallbackInfo& info);
+  Napi::Value load_model(const Napi::CallbackInfo& info);
+  Napi::Value model_weights(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   void finish_close();
 

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include "core/trained_parameters.h"
 
 namespace peft {
-
-using at::Tensor;
 
 struct AdamOptions {
   double learning_rate = 5e-4;
@@ -19,8 +17,8 @@ struct AdamOptions {
 /// Adam over one flat fp32 buffer, in the order of operations of torch.optim.AdamW.
 class Adam {
  public:
-  explicit Adam(const Tensor& parameters);
-  void step(Tensor parameters, const Tensor& gradient, const AdamOptions& options);
+  explicit Adam(const TrainedParameters& parameters);
+  void step(TrainedParameters& parameters, const AdamOptions& options);
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   /// Flat, as the parameters are.

@@ -56,18 +56,6 @@ std::string file_key(const std::string& module, const char* matrix) {
   return "base_model.model." + module + ".lora_" + matrix + ".weight";
 }
 
-std::map<std::string, Tensor> named(const std::vector<LoraModule>& modules, Tensor LoraModule::*a,
-                                    Tensor LoraModule::*b) {
-  std::map<std::string, Tensor> tensors;
-  for (const LoraModule& m : modules) {
-    if ((m.*a).defined()) {
-      tensors[file_key(m.name, "A")] = m.*a;
-      tensors[file_key(m.name, "B")] = m.*b;
-    }
-  }
-  return tensors;
-}
-
 /// The article's script wrapped BertModel once more before get_peft_model, which doubles `model.` in every
 /// key.
 std::string canonical_key(const std::string& key) {
@@ -80,33 +68,35 @@ std::string canonical_key(const std::string& key) {
 
 Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device)
     : dropout_(spec.dropout), init_(spec.init) {
-  int64_t total = 0;
+  int64_t total = 0, trained = 0;
   for (const LoraModuleSpec& m : spec.modules) {
     const ModulePath path = parse_module_name(m.name, shape, has_pooler);
     const auto [in, out] = features(path.kind, shape);
     total += m.rank * (in + out);
-    if (path.kind != LinearKind::kPooler) trained_count_ += m.rank * (in + out);
+    if (path.kind != LinearKind::kPooler) trained += m.rank * (in + out);
     modules_.push_back({m.name, path, m.scale, {}, {}, {}, {}});
   }
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
-  parameters_ = at::zeros({total}, options);
-  gradient_ = at::zeros({trained_count_}, options);
-  int64_t position = 0, inert = trained_count_;
+  parameters_ = at::zeros({total}, at::TensorOptions().dtype(at::kFloat).device(device));
+  own(parameters_.narrow(0, 0, trained), trained);
+  int64_t position = 0, inert = trained;
   for (size_t i = 0; i < modules_.size(); i++) {
     LoraModule& m = modules_[i];
     const int64_t rank = spec.modules[i].rank;
     const auto [in, out] = features(m.path.kind, shape);
-    const bool trained = m.path.kind != LinearKind::kPooler;
-    int64_t& at = trained ? position : inert;
-    const auto view = [&](const Tensor& flat, int64_t rows, int64_t columns) {
-      return flat.narrow(0, at, rows * columns).view({rows, columns});
+    const bool trains = m.path.kind != LinearKind::kPooler;
+    int64_t& at = trains ? position : inert;
+    const auto take = [&](int64_t rows, int64_t columns) {
+      const Tensor view = parameters_.narrow(0, at, rows * columns).view({rows, columns});
+      at += rows * columns;
+      return view;
     };
-    m.a = view(parameters_, rank, in);
-    if (trained) m.grad_a = view(gradient_, rank, in);
-    at += rank * in;
-    m.b = view(parameters_, out, rank);
-    if (trained) m.grad_b = view(gradient_, out, rank);
-    at += rank * out;
+    m.a = take(rank, in);
+    m.b = take(out, rank);
+    if (!trains) continue;
+    name(file_key(m.name, "A"), m.a);
+    name(file_key(m.name, "B"), m.b);
+    m.grad_a = gradient_of(m.a);
+    m.grad_b = gradient_of(m.b);
   }
 }
 
@@ -162,18 +152,12 @@ void Adapter::load(const std::string& path) {
 void Adapter::save(const std::string& path) const { write_safetensors(path, named_weights()); }
 
 std::map<std::string, Tensor> Adapter::named_weights() const {
-  return named(modules_, &LoraModule::a, &LoraModule::b);
-}
-
-std::map<std::string, Tensor> Adapter::named_gradients() const {
-  return named(modules_, &LoraModule::grad_a, &LoraModule::grad_b);
-}
-
-std::map<std::string, Tensor> Adapter::named_like_trained(const Tensor& flat) const {
-  std::map<std::string, Tensor> views;
-  for (const auto& [key, gradient] : named_gradients())
-    views[key] = flat.narrow(0, gradient.storage_offset(), gradient.numel()).view(gradient.sizes());
-  return views;
+  std::map<std::string, Tensor> tensors;
+  for (const LoraModule& m : modules_) {
+    tensors[file_key(m.name, "A")] = m.a;
+    tensors[file_key(m.name, "B")] = m.b;
+  }
+  return tensors;
 }
 
 }  // namespace peft

@@ -6,11 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "core/trained_parameters.h"
 #include "weights/model_shape.h"
 
 namespace peft {
-
-using at::Tensor;
 
 enum class LinearKind { kQuery, kKey, kValue, kAttentionOutput, kIntermediate, kOutput, kPooler };
 
@@ -47,8 +46,8 @@ struct LoraModule {
   Tensor grad_a, grad_b;  // views of its flat gradient
 };
 
-/// The trainable parameters of one adapter in one flat buffer, with their gradient.
-class Adapter {
+/// The matrices of one adapter. All train but the pooler's, which mean pooling never reaches.
+class Adapter : public TrainedParameters {
  public:
   /// Allocates zeros. Throws ADAPTER_UNSUPPORTED for a name that is no linear layer of this model.
   Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device);
@@ -62,26 +61,15 @@ class Adapter {
 
   std::vector<LoraModule>& modules() { return modules_; }
   double dropout() const { return dropout_; }
+  /// Those that do not train counted too.
   int64_t parameter_count() const { return parameters_.numel(); }
-  /// The part that receives a gradient, flat: everything but the pooler, which mean pooling never reaches.
-  Tensor trained() const { return parameters_.narrow(0, 0, trained_count_); }
-  Tensor gradient() const { return gradient_; }
-  /// Counts the changes of the parameters, so that what is packed from them is packed again when it must be.
-  uint64_t version() const { return version_; }
-  /// To be called by whoever writes to trained().
-  void changed() { version_++; }
   /// Keyed as PEFT's file is.
   std::map<std::string, Tensor> named_weights() const;
-  std::map<std::string, Tensor> named_gradients() const;
-  /// Views of a buffer laid out as trained() is, keyed and shaped as the trained matrices are.
-  std::map<std::string, Tensor> named_like_trained(const Tensor& flat) const;
 
  private:
   double dropout_;
   AdapterInit init_;
-  int64_t trained_count_ = 0;
-  uint64_t version_ = 1;
-  Tensor parameters_, gradient_;
+  Tensor parameters_;  // what trains, then the rest
   std::vector<LoraModule> modules_;
 };
 

@@ -1,11 +1,29 @@
 #include "core/encoder.h"
 
+#include <ATen/TensorIndexing.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/native_layer_norm.h>
 
 #include <algorithm>
 
 namespace peft {
+namespace {
+
+/// table[rows[t]] += values[t] in the order of the tokens, whatever the device.
+void add_rows(const Tensor& table, const Tensor& rows, const Tensor& values) {
+  if (!table.defined()) return;
+  if (table.device().is_cpu()) {
+    table.index_add_(0, rows, values);
+  } else {
+    // index_add_ of a GPU adds in any order, this one sorts.
+    table.index_put_({rows.to(at::kLong)}, values, true);
+  }
+}
+
+}  // namespace
 
 Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, at::Device device,
                  bool recompute)
@@ -14,7 +32,7 @@ Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, 
       pooling_(pooling),
       device_(device),
       recompute_(recompute),
-      lowest_adapted_(shape.num_layers),
+      lowest_trained_(shape.num_layers),
       buffers_(shape.num_layers),
       kept_(shape.num_layers),
       outputs_(shape.num_layers) {
@@ -23,11 +41,19 @@ Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, 
 
 void Encoder::attach(Adapter* adapter) {
   adapter_ = adapter;
-  lowest_adapted_ = shape_.num_layers;
-  for (int64_t i = shape_.num_layers - 1; i >= 0; i--) {
-    layers_[i].attach(adapter);
-    if (layers_[i].adapted()) lowest_adapted_ = i;
-  }
+  for (EncoderLayer& layer : layers_) layer.attach(adapter);
+  find_lowest_trained();
+}
+
+void Encoder::train(const ModelTensors& gradients) {
+  embedding_gradients_ = gradients.embeddings;
+  for (int64_t i = 0; i < shape_.num_layers; i++) layers_[i].train(gradients.layers[i]);
+  find_lowest_trained();
+}
+
+void Encoder::find_lowest_trained() {
+  const auto first = std::ranges::find_if(layers_, &EncoderLayer::trains);
+  lowest_trained_ = embedding_gradients_.any() ? 0 : first - layers_.begin();
 }
 
 void Encoder::prepare(bool use_adapter, const DropoutPlan& dropout) {
@@ -52,7 +78,7 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
           dropout_.hidden(0, micro.first_token), x);
   }
   for (int64_t i = 0; i < shape_.num_layers; i++) {
-    const bool kept = keep && i >= lowest_adapted_;
+    const bool kept = keep && i >= lowest_trained_;
     kept_[i] =
         buffers_[kept && !recompute_ ? i : 0].take(tokens, shape_, layers_[i].keeps_context(), device_);
     kept_[i].input = x;
@@ -69,7 +95,7 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
 }
 
 void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
-  if (lowest_adapted_ == shape_.num_layers) return;
+  if (lowest_trained_ == shape_.num_layers) return;
   Tensor gradient = gradient_.take(micro.layout.tokens, shape_.hidden_size, device_);
   if (pooling_ == Pooling::kCls) {
     gradient.zero_().index_copy_(0, micro.layout.device_offsets.narrow(0, 0, micro.texts).to(at::kLong),
@@ -77,14 +103,40 @@ void Encoder::backward(const MicroBatch& micro, const Tensor& dpooled) {
   } else {
     mean_pool_backward(dpooled, micro.layout, gradient);
   }
-  for (int64_t i = shape_.num_layers - 1; i >= lowest_adapted_; i--) {
+  for (int64_t i = shape_.num_layers - 1; i >= lowest_trained_; i--) {
     // The last layer's activations are still there. Dropout masks depend on seed, step and place alone.
     if (recompute_ && i < shape_.num_layers - 1) {
       Tensor out = recomputed_.take(micro.layout.tokens, shape_.hidden_size, device_);
       layers_[i].forward(micro, dropout_, kept_[i], scratch_, out);
     }
-    layers_[i].backward(micro, dropout_, kept_[i], scratch_, i == lowest_adapted_, gradient);
+    const bool lowest = i == lowest_trained_ && !embedding_gradients_.any();
+    layers_[i].backward(micro, dropout_, kept_[i], scratch_, lowest, gradient);
   }
+  if (embedding_gradients_.any()) backward_embeddings(micro, gradient);
+}
+
+void Encoder::backward_embeddings(const MicroBatch& micro, const Tensor& gradient) {
+  const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size;
+  // x = dropout(LayerNorm(word + position + type)): the sum and its moments were not kept.
+  Tensor sum = scratch_.attention_normed.take(tokens, d, device_);
+  at::index_select_out(sum, weights_.word, 0, micro.ids);
+  sum.add_(weights_.position.index_select(0, micro.layout.positions)).add_(weights_.token_type);
+  const LayerNormWeights& norm = weights_.embedding_norm;
+  const auto [unused, mean, rstd] = at::native_layer_norm(sum, {d}, norm.gamma, norm.beta, norm.eps);
+  const RowMoments moments{mean.flatten(), rstd.flatten()};
+  Tensor dnormed = gradient;
+  const Dropout dropout = dropout_.hidden(0, micro.first_token);
+  if (dropout.active()) {
+    dnormed = scratch_.gradient_masked.take(tokens, d, device_);
+    dropout_apply(gradient, dropout, false, dnormed);
+  }
+  add_norm_gradients(dnormed, sum, moments, norm, embedding_gradients_.norm);
+  Tensor dsum = scratch_.gradient_sum.take(tokens, d, device_), none;
+  layer_norm_backward(dnormed, sum, moments, norm, {}, dsum, none);
+  add_rows(embedding_gradients_.word, micro.ids, dsum);
+  add_rows(embedding_gradients_.position, micro.layout.positions, dsum);
+  const Tensor& types = embedding_gradients_.token_type;
+  if (types.defined()) types[0].add_(dsum.sum(0));
 }
 
 int64_t Encoder::buffer_bytes() const {
@@ -92,7 +144,7 @@ int64_t Encoder::buffer_bytes() const {
   int64_t total = s.context.bytes() + s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() +
                   s.gradient_masked.bytes() + s.gradient_intermediate.bytes() + s.gradient_context.bytes() +
                   s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes() +
-                  recomputed_.bytes();
+                  recomputed_.bytes() + s.weight_gradient.bytes();
   for (const LayerBuffers& b : buffers_) total += b.bytes();
   for (const Buffer& b : outputs_) total += b.bytes();
   return total;
@@ -100,19 +152,22 @@ int64_t Encoder::buffer_bytes() const {
 
 int64_t Encoder::planned_activations(int64_t tokens, bool training) const {
   const int64_t d = shape_.hidden_size, f = shape_.intermediate_size;
-  const int64_t kept = training ? shape_.num_layers - lowest_adapted_ : 0;
+  const int64_t kept = training ? shape_.num_layers - lowest_trained_ : 0;
   // As LayerBuffers::take, LayerScratch and the buffers of Encoder.
   const bool context = std::ranges::any_of(layers_, &EncoderLayer::keeps_context);
   const int64_t layer = 3 * d + (context ? d : 0) + shape_.num_heads + d + 2 + f + d + 2;
   const bool shared = recompute_ || kept < shape_.num_layers || kept == 0;
   const int64_t forward = 2 * d + d + d + f + (shared ? layer : 0);
   const int64_t backward = training ? d + d + f + d + 3 * d + d + (recompute_ ? d : 0) : 0;
-  return 4 * tokens * (forward + backward + kept * (d + (recompute_ ? 0 : layer)));
+  // WeightGradient, and what backward_embeddings takes.
+  const int64_t weights =
+      training && embedding_gradients_.any() ? std::max(3 * d, f) + std::max(d, f) + 2 * d : 0;
+  return 4 * tokens * (forward + backward + weights + kept * (d + (recompute_ ? 0 : layer)));
 }
 
 int64_t Encoder::gradient_bytes() const {
   int64_t total = 0;
-  for (int64_t i = lowest_adapted_; i < shape_.num_layers; i++) total += layers_[i].gradient_bytes();
+  for (int64_t i = lowest_trained_; i < shape_.num_layers; i++) total += layers_[i].gradient_bytes();
   return total;
 }
 

@@ -23,12 +23,14 @@ class Encoder {
 
   /// Wraps the layers that the adapter names; null unwraps all. The adapter must outlive its attachment.
   void attach(Adapter* adapter);
+  /// Where to add the gradients of the model's own parameters up.
+  void train(const ModelTensors& gradients);
   /// Must come before a pass whenever the adapter's weights, the dropout or the mode have changed.
   void prepare(bool use_adapter, const DropoutPlan& dropout);
 
   /// Pooled vectors [texts, d]. With `keep`, what backward needs is kept until the next call.
   Tensor forward(const MicroBatch& micro, bool keep);
-  /// Adds the adapter's gradients for dpooled [texts, d]; the last forward must have kept.
+  /// Adds the gradients of what trains for dpooled [texts, d]; the last forward must have kept.
   void backward(const MicroBatch& micro, const Tensor& dpooled);
 
   int64_t buffer_bytes() const;
@@ -38,6 +40,10 @@ class Encoder {
   int64_t gradient_bytes() const;
 
  private:
+  void find_lowest_trained();
+  /// Through the embeddings' LayerNorm to the tables, for the gradient of the first layer's input.
+  void backward_embeddings(const MicroBatch& micro, const Tensor& gradient);
+
   ModelShape shape_;
   BertWeights weights_;
   Pooling pooling_;
@@ -45,7 +51,8 @@ class Encoder {
   bool recompute_;
   std::vector<EncoderLayer> layers_;
   const Adapter* adapter_ = nullptr;
-  int64_t lowest_adapted_ = 0;  // number of layers where none is
+  EmbeddingTensors embedding_gradients_;
+  int64_t lowest_trained_ = 0;  // number of layers where none is
 
   DropoutPlan dropout_;
   std::vector<LayerBuffers> buffers_;

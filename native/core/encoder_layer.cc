@@ -79,8 +79,13 @@ void EncoderLayer::attach(Adapter* adapter) {
   output_.attach(std::move(output));
 }
 
-bool EncoderLayer::adapted() const {
-  return qkv_.adapted() || attention_output_.adapted() || intermediate_.adapted() || output_.adapted();
+EncoderLayer::Part EncoderLayer::lowest_trained() const {
+  if (qkv_.adapted() || gradients_.qkv.any()) return Part::kQkv;
+  if (attention_output_.adapted() || gradients_.attention_output.any()) return Part::kAttentionOutput;
+  if (gradients_.attention_norm.any()) return Part::kAttentionNorm;
+  if (intermediate_.adapted() || gradients_.intermediate.any()) return Part::kIntermediate;
+  if (output_.adapted() || gradients_.output.any()) return Part::kOutput;
+  return gradients_.output_norm.any() ? Part::kOutputNorm : Part::kNone;
 }
 
 int64_t EncoderLayer::gradient_bytes() const {
@@ -123,12 +128,14 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size, f = shape_.intermediate_size;
   const at::Device device = gradient.device();
   const uint32_t t0 = micro.first_token;
-  const bool below_output =
-      !lowest || intermediate_.adapted() || attention_output_.adapted() || qkv_.adapted();
-  const bool below_intermediate = !lowest || attention_output_.adapted() || qkv_.adapted();
-  const bool below_attention_output = !lowest || qkv_.adapted();
+  const Part lowest_part = lowest_trained();
+  const auto below = [&](Part part) { return !lowest || lowest_part < part; };
+  WeightGradient& weight_gradient = scratch.weight_gradient;
 
   // y = LayerNorm(h + dropout(W2 gelu(u) + b2)), u = W1 h + b1
+  add_norm_gradients(gradient, kept.output_sum, kept.output_moments, weights_.output_norm,
+                     gradients_.output_norm);
+  if (!below(Part::kOutputNorm)) return;
   Tensor sum = scratch.gradient_sum.take(tokens, d, device);
   Tensor masked = scratch.gradient_masked.take(tokens, d, device);
   const Dropout output_dropout = dropout.hidden(site(DropoutSite::kOutput), t0);
@@ -137,22 +144,28 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   const Tensor& into_output = output_dropout.active() ? masked : sum;
   Tensor du = scratch.gradient_intermediate.take(tokens, f, device);
   const Tensor output_projected = projected(output_, into_output);
-  if (below_output) output_.backward_input(into_output, output_projected, t0, false, du);
-  Tensor activated = output_.adapted() ? scratch.gelu.take(tokens, f, device) : Tensor();
-  if (below_output || output_.adapted()) gelu_backward(du, kept.intermediate, activated);
+  if (below(Part::kOutput)) output_.backward_input(into_output, output_projected, t0, false, du);
+  const bool reads_activated = output_.adapted() || gradients_.output.weight.defined();
+  Tensor activated = reads_activated ? scratch.gelu.take(tokens, f, device) : Tensor();
+  if (below(Part::kOutput) || reads_activated) gelu_backward(du, kept.intermediate, activated);
   if (output_.adapted()) output_.backward_parameters(activated, into_output, output_projected, t0);
-  if (!below_output) return;
+  weight_gradient.add(activated, into_output, gradients_.output);
+  if (!below(Part::kOutput)) return;
 
   const Tensor intermediate_projected = projected(intermediate_, du);
-  if (intermediate_.adapted()) {
+  if (intermediate_.adapted() || gradients_.intermediate.any()) {
     Tensor normed = scratch.attention_normed.take(tokens, d, device);
     layer_norm_apply(kept.attention_sum, kept.attention_moments, weights_.attention_norm, normed);
-    intermediate_.backward_parameters(normed, du, intermediate_projected, t0);
+    if (intermediate_.adapted()) intermediate_.backward_parameters(normed, du, intermediate_projected, t0);
+    weight_gradient.add(normed, du, gradients_.intermediate);
   }
-  if (!below_intermediate) return;
+  if (!below(Part::kIntermediate)) return;
   intermediate_.backward_input(du, intermediate_projected, t0, true, sum);
 
   // h = LayerNorm(x + dropout(Wo context + bo))
+  add_norm_gradients(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm,
+                     gradients_.attention_norm);
+  if (!below(Part::kAttentionNorm)) return;
   const Dropout attention_dropout = dropout.hidden(site(DropoutSite::kAttentionOutput), t0);
   layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm,
                       attention_dropout, gradient, masked);
@@ -160,7 +173,8 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   const Tensor attention_projected = projected(attention_output_, into_attention);
   if (attention_output_.adapted())
     attention_output_.backward_parameters(kept.context, into_attention, attention_projected, t0);
-  if (!below_attention_output) return;
+  weight_gradient.add(kept.context, into_attention, gradients_.attention_output);
+  if (!below(Part::kAttentionOutput)) return;
   Tensor dcontext = scratch.gradient_context.take(tokens, d, device);
   attention_output_.backward_input(into_attention, attention_projected, t0, false, dcontext);
 
@@ -169,6 +183,7 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
                      dropout.attention(site(DropoutSite::kAttention), t0), dqkv);
   const Tensor qkv_projected = projected(qkv_, dqkv);
   if (qkv_.adapted()) qkv_.backward_parameters(kept.input, dqkv, qkv_projected, t0);
+  weight_gradient.add(kept.input, dqkv, gradients_.qkv);
   if (!lowest) qkv_.backward_input(dqkv, qkv_projected, t0, true, gradient);
 }
 

@@ -2,7 +2,9 @@
 
 #include "core/buffer.h"
 #include "core/lora_linear.h"
+#include "core/model_tensors.h"
 #include "core/packed_batch.h"
+#include "core/weight_gradient.h"
 #include "weights/bert_weights.h"
 
 namespace peft {
@@ -48,7 +50,7 @@ inline uint32_t dropout_site(int64_t layer, DropoutSite site) {
 struct LayerActivations {
   Tensor input;          // [T, d]
   Tensor qkv;            // [T, 3d]
-  Tensor context;        // [T, d], where the matrix that reads it has an adapter
+  Tensor context;        // [T, d], where the matrix that reads it trains or has an adapter
   Tensor lse;            // [T, heads]
   Tensor attention_sum;  // [T, d], before its LayerNorm
   RowMoments attention_moments;
@@ -72,6 +74,7 @@ class LayerBuffers {
 struct LayerScratch {
   Buffer context, attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate,
       gradient_context, gradient_qkv;
+  WeightGradient weight_gradient;
 };
 
 /// One post-norm BERT layer with LoRA on any of its matrices: an explicit forward and backward.
@@ -80,26 +83,37 @@ class EncoderLayer {
   EncoderLayer(const ModelShape& shape, const LayerWeights& weights, int64_t index);
 
   void attach(Adapter* adapter);
-  bool adapted() const;
-  bool keeps_context() const { return attention_output_.adapted(); }
+  /// Where to add the gradients of the layer's own parameters up.
+  void train(const LayerTensors& gradients) { gradients_ = gradients; }
+  /// Whether anything of it gets a gradient.
+  bool trains() const { return lowest_trained() != Part::kNone; }
+  bool keeps_context() const {
+    return attention_output_.adapted() || gradients_.attention_output.weight.defined();
+  }
   int64_t gradient_bytes() const;
   void prepare(bool use_adapter, uint64_t adapter_version, const Dropout& adapter_dropout);
 
   /// out [T, d]; `kept.input` must be set.
   void forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,
                LayerScratch& scratch, Tensor& out);
-  /// Adds the adapter's gradients; turns the gradient of the layer's output into that of its input, in place,
-  /// unless `lowest`: then nothing below this layer is trained, and it stops after the lowest trained matrix.
+  /// Adds the gradients of what trains; turns the gradient of the layer's output into that of its input, in
+  /// place, unless `lowest`: then nothing below this layer is trained, and it stops after the lowest trained
+  /// matrix.
   void backward(const MicroBatch& micro, const DropoutPlan& dropout, const LayerActivations& kept,
                 LayerScratch& scratch, bool lowest, Tensor& gradient);
 
  private:
+  /// What has parameters of its own, from the input up.
+  enum class Part { kQkv, kAttentionOutput, kAttentionNorm, kIntermediate, kOutput, kOutputNorm, kNone };
+
+  Part lowest_trained() const;
   uint32_t site(DropoutSite s) const { return dropout_site(index_, s); }
 
   const ModelShape& shape_;
   const LayerWeights& weights_;
   int64_t index_;
   LoraLinear qkv_, attention_output_, intermediate_, output_;
+  LayerTensors gradients_;
 };
 
 }  // namespace peft

@@ -35,6 +35,16 @@ int set_threads(int threads) {
   return at::get_num_threads();
 }
 
+std::unique_ptr<ModelParameters> trainable_model(const SessionOptions& o) {
+  const WeightStorage storage = o.storage.value_or(WeightStorage{});
+  check_storage(storage);
+  if (storage.format != WeightFormat::kFloat32) {
+    throw EngineError("USAGE", std::string("Weights held as ") + weight_format_name(storage.format) +
+                                   " do not train; expected float32");
+  }
+  return std::make_unique<ModelParameters>(o.weights_path, o.shape, storage.products, parse_device(o.device));
+}
+
 std::vector<float> to_vector(const Tensor& tensor) {
   const Tensor host = tensor.to(at::kCPU).contiguous();
   const float* data = host.const_data_ptr<float>();
@@ -47,10 +57,19 @@ std::map<std::string, std::vector<float>> to_vectors(const std::map<std::string,
   return out;
 }
 
-double norm_of(const Tensor& gradient) { return gradient.norm(2, at::kDouble).item<double>(); }
+/// In parts, for ATen sums floats in double by way of a copy.
+double norm_of(const Tensor& gradient) {
+  constexpr int64_t kPart = 1 << 22;
+  double squares = 0;
+  for (const Tensor& part : gradient.split(kPart)) {
+    const double norm = part.norm(2, at::kDouble).item<double>();
+    squares += norm * norm;
+  }
+  return std::sqrt(squares);
+}
 
-std::string first_not_finite(const Adapter& adapter) {
-  for (const auto& [key, gradient] : adapter.named_gradients()) {
+std::string first_not_finite(const TrainedParameters& parameters) {
+  for (const auto& [key, gradient] : parameters.named_gradients()) {
     if (!gradient.isfinite().all().item<bool>()) return key;
   }
   return "unknown";
@@ -64,14 +83,23 @@ int cuda_device_count() {
 
 Session::Session(const SessionOptions& options)
     : threads_(set_threads(options.threads)),
+      model_(options.trainable ? trainable_model(options) : nullptr),
       encoder_(options.shape,
-               load_bert_weights(options.weights_path, options.shape, options.storage,
-                                 parse_device(options.device)),
-               options.pooling, parse_device(options.device), options.activation_checkpointing) {}
+               model_ ? model_->weights()
+                      : load_bert_weights(options.weights_path, options.shape, options.storage,
+                                          parse_device(options.device)),
+               options.pooling, parse_device(options.device), options.activation_checkpointing) {
+  if (!model_) return;
+  encoder_.train(model_->gradients());
+  adam_ = std::make_unique<Adam>(*model_);
+}
 
 SessionInfo Session::info() const {
   return {encoder_.device().str(), threads_, encoder_.weights().parameters,
-          adapter_ ? adapter_->parameter_count() : 0, encoder_.weights().bytes()};
+          model_     ? model_->trained_count()
+          : adapter_ ? adapter_->parameter_count()
+                     : 0,
+          model_ ? 0 : encoder_.weights().bytes()};
 }
 
 MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
@@ -80,10 +108,19 @@ MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
   plan.linear = w.linear_bytes() + (training ? encoder_.gradient_bytes() : 0);
   plan.embeddings = w.embedding_bytes();
   plan.other = w.other_bytes;
+  plan.float32_weights = 4 * w.parameters;
   plan.adapter = adapter_ ? 8 * adapter_->parameter_count() : 0;
   plan.optimizer = adapter_ && training ? 8 * adapter_->parameter_count() : 0;
+  if (model_) {
+    plan.embeddings = 0;
+    plan.other = model_->untouched_bytes();
+    plan.adapter = 8 * model_->trained_count();
+    plan.optimizer = 8 * model_->trained_count();
+    // Both packed copies, were they fp32.
+    const int64_t d = encoder_.shape().hidden_size, f = encoder_.shape().intermediate_size;
+    plan.float32_weights = 8 * encoder_.shape().num_layers * (4 * d * d + 2 * d * f) + plan.other;
+  }
   plan.activations = encoder_.planned_activations(micro_batch_tokens, training);
-  plan.float32_weights = 4 * w.parameters;
   return plan;
 }
 
@@ -102,23 +139,25 @@ void Session::load_adapter(const std::string& path, const AdapterSpec& spec) {
 }
 
 void Session::install(std::unique_ptr<Adapter> adapter) {
+  if (model_) throw EngineError("USAGE", "The model itself trains: it takes no adapter");
   encoder_.attach(adapter.get());
   adapter_ = std::move(adapter);
-  adam_ = std::make_unique<Adam>(adapter_->trained());
+  adam_ = std::make_unique<Adam>(*adapter_);
 }
 
 void Session::save_adapter(const std::string& path) const { adapter("saveAdapter").save(path); }
 
 void Session::save_optimizer(const std::string& path) const {
-  peft::save_optimizer(path, adapter("saveOptimizer"), *adam_);
+  peft::save_optimizer(path, trained("saveOptimizer"), *adam_);
 }
 
 void Session::load_optimizer(const std::string& path) {
   const c10::InferenceMode no_grad;
-  peft::load_optimizer(path, adapter("loadOptimizer"), *adam_);
+  peft::load_optimizer(path, trained("loadOptimizer"), *adam_);
 }
 
 void Session::remove_adapter() {
+  if (model_) return;
   encoder_.attach(nullptr);
   adapter_.reset();
   adam_.reset();
@@ -126,6 +165,28 @@ void Session::remove_adapter() {
 
 std::map<std::string, std::vector<float>> Session::adapter_weights() const {
   return to_vectors(adapter("adapterWeights").named_weights());
+}
+
+void Session::save_model(const std::string& path) const { model("saveModel").save(path); }
+
+void Session::load_model(const std::string& path) {
+  const c10::InferenceMode no_grad;
+  model("loadModel").load(path);
+}
+
+std::map<std::string, std::vector<float>> Session::model_weights() const {
+  return to_vectors(model("modelWeights").named_weights());
+}
+
+ModelParameters& Session::model(const char* caller) const {
+  if (!model_)
+    throw EngineError("USAGE", std::string(caller) + " needs a model that was opened as trainable");
+  return *model_;
+}
+
+TrainedParameters& Session::trained(const char* caller) const {
+  if (model_) return *model_;
+  return adapter(caller);
 }
 
 Adapter& Session::adapter(const char* caller) const {
@@ -140,11 +201,11 @@ double Session::accumulate(const ExampleBatch& batch, const PassOptions& options
   check_examples(batch, shape);
   const Objective objective(options.loss, shape.hidden_size);
   objective.check(batch.texts_per_example, batch.examples(), static_cast<int64_t>(batch.labels.size()));
-  Adapter& lora = adapter("step");
-  lora.gradient().zero_();
+  TrainedParameters& parameters = trained("step");
+  parameters.gradient().zero_();
   encoder_.prepare(true,
                    {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
-                    static_cast<float>(lora.dropout()), options.seed, options.step});
+                    static_cast<float>(adapter_ ? adapter_->dropout() : 0), options.seed, options.step});
   const auto runs = split_batch(batch.tokens, batch.encoded_per_example(), options.micro_batch_tokens);
   const double loss = objective.separable() ? accumulate_apart(batch, runs, objective, scale)
                                             : accumulate_together(batch, runs, objective, scale);
@@ -216,23 +277,23 @@ StepResult Session::step(const ExampleBatch& batch, const StepOptions& options) 
   StepResult result;
   const bool scaled = options.loss_scale > 0;
   result.loss = accumulate(batch, options.pass, scaled ? options.loss_scale : 1);
-  Tensor gradient = adapter_->gradient();
+  TrainedParameters& parameters = trained("step");
+  Tensor gradient = parameters.gradient();
   if (scaled) gradient.div_(options.loss_scale);
   result.grad_norm = norm_of(gradient);
   if (scaled && !std::isfinite(result.grad_norm)) {
-    result.not_finite = first_not_finite(*adapter_);
+    result.not_finite = first_not_finite(parameters);
     return result;
   }
   if (!std::isfinite(result.grad_norm)) {
-    throw EngineError("NOT_FINITE", "The gradient of " + first_not_finite(*adapter_) + " is not finite",
+    throw EngineError("NOT_FINITE", "The gradient of " + first_not_finite(parameters) + " is not finite",
                       "Lower --learning_rate, or set --max_grad_norm 1.");
   }
   // As torch.nn.utils.clip_grad_norm_, with its 1e-6.
   if (options.max_grad_norm > 0 && result.grad_norm > options.max_grad_norm) {
     gradient.mul_(options.max_grad_norm / (result.grad_norm + 1e-6));
   }
-  adam_->step(adapter_->trained(), gradient, options.adam);
-  adapter_->changed();
+  adam_->step(parameters, options.adam);
   return result;
 }
 
@@ -240,7 +301,7 @@ double Session::gradients(const ExampleBatch& batch, const PassOptions& options,
                           std::map<std::string, std::vector<float>>& out) {
   const c10::InferenceMode no_grad;
   const double loss = accumulate(batch, options, 1);
-  out = to_vectors(adapter_->named_gradients());
+  out = to_vectors(trained("gradients").named_gradients());
   return loss;
 }
 

@@ -10,6 +10,7 @@
 #include "core/adapter.h"
 #include "core/encoder.h"
 #include "core/example_batch.h"
+#include "core/model_parameters.h"
 #include "core/objective.h"
 
 namespace peft {
@@ -22,6 +23,7 @@ struct SessionOptions {
   int threads = 0;                       // 0: libtorch's default, one a physical core
   std::optional<WeightStorage> storage;  // without: as the file has them
   bool activation_checkpointing = false;
+  bool trainable = false;  // the model itself trains, and not an adapter
 };
 
 struct PassOptions {
@@ -57,16 +59,18 @@ struct SessionInfo {
 
 /// What a run takes, in bytes, beside libtorch itself.
 struct MemoryPlan {
-  int64_t linear = 0;      // frozen matrices, with the packed copies that training in fp32 makes
+  int64_t linear = 0;      // frozen matrices, with the packed copies that training in fp32 makes; the copies
+                           // alone where they train
   int64_t embeddings = 0;  // tables
   int64_t other = 0;       // biases and LayerNorms
-  int64_t adapter = 0;     // weights and gradients
+  int64_t adapter = 0;     // weights and gradients, of the model itself where that trains
   int64_t optimizer = 0;   // Adam's two moments
   int64_t activations = 0;
   int64_t float32_weights = 0;  // the frozen weights, were they fp32 and kept once
 };
 
-/// A loaded encoder with at most one adapter and its optimiser. Not thread-safe: one thread owns it.
+/// A loaded encoder with its optimiser: of at most one adapter, or of the model itself. Not thread-safe: one
+/// thread owns it.
 class Session {
  public:
   explicit Session(const SessionOptions& options);
@@ -77,15 +81,19 @@ class Session {
   void create_adapter(const AdapterSpec& spec, uint64_t seed);
   void load_adapter(const std::string& path, const AdapterSpec& spec);
   void save_adapter(const std::string& path) const;
-  /// Adam's state beside the adapter: with both, training goes on as if it had never stopped.
+  /// Adam's state beside what trains: with both, training goes on as if it had never stopped.
   void save_optimizer(const std::string& path) const;
   void load_optimizer(const std::string& path);
   void remove_adapter();
   std::map<std::string, std::vector<float>> adapter_weights() const;
+  /// Of a trainable model: a model.safetensors with everything that its own had, and the way back.
+  void save_model(const std::string& path) const;
+  void load_model(const std::string& path);
+  std::map<std::string, std::vector<float>> model_weights() const;
 
   /// Forward, backward and one Adam step over the whole batch. Nothing changes if it throws.
   StepResult step(const ExampleBatch& batch, const StepOptions& options);
-  /// Forward and backward only; the loss, and the gradients keyed as the adapter file is.
+  /// Forward and backward only; the loss, and the gradients keyed as the file of what trains is.
   double gradients(const ExampleBatch& batch, const PassOptions& options,
                    std::map<std::string, std::vector<float>>& out);
   /// One row of hidden_size floats a text.
@@ -95,7 +103,10 @@ class Session {
  private:
   void install(std::unique_ptr<Adapter> adapter);
   Adapter& adapter(const char* caller) const;
-  /// The loss of the batch; leaves its gradient in the adapter.
+  ModelParameters& model(const char* caller) const;
+  /// The adapter, or the model where that trains.
+  TrainedParameters& trained(const char* caller) const;
+  /// The loss of the batch; leaves its gradient in what trains.
   double accumulate(const ExampleBatch& batch, const PassOptions& options, double scale);
   /// Run by run: the loss is a mean over examples that know nothing of each other.
   double accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
@@ -110,6 +121,7 @@ class Session {
   double accumulate_kept(const KeptTexts& kept, int64_t micro_batch_tokens, double scale);
 
   int threads_;
+  std::unique_ptr<ModelParameters> model_;  // of a trainable model: the encoder's weights are views of it
   Encoder encoder_;
   std::unique_ptr<Adapter> adapter_;
   std::unique_ptr<Adam> adam_;

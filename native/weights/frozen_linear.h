@@ -9,13 +9,14 @@
 #include "weights/blockwise.h"
 #include "weights/low_rank.h"
 #include "weights/row_int8.h"
+#include "weights/weight_storage.h"
 
 namespace peft {
 
 using at::Tensor;
 
-/// The frozen weight of a linear layer, W [out, in]. A storage format is one implementation; it never has a
-/// gradient.
+/// The weight of a linear layer, W [out, in], as its products read it. A storage format is one
+/// implementation; what trains lies elsewhere, in fp32.
 class FrozenLinear {
  public:
   virtual ~FrozenLinear() = default;
@@ -44,6 +45,11 @@ std::unique_ptr<FrozenLinear> make_half_linear(const Tensor& weight,
 /// W rounded to fp16 or bfloat16, and what it is multiplied with too; sums are fp32.
 std::unique_ptr<FrozenLinear> make_rounded_linear(const Tensor& weight, at::ScalarType type,
                                                   const CpuKernels& kernels = cpu_kernels());
+
+/// A W in fp32 that training changes: `version`, which must outlive this, counts the changes. `products` is
+/// what both operands of a product are rounded to. Bytes are those of the packed copies, without W itself.
+std::unique_ptr<FrozenLinear> make_trained_linear(const Tensor& weight, const uint64_t& version,
+                                                  WeightFormat products);
 
 /// W in 4-bit codes, as one or more parts [out_i, in] of the same storage, one below the other; multiplied in
 /// fp32.

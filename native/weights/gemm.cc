@@ -29,7 +29,24 @@ PackedWeight::PackedWeight(const Tensor& weight) : out_(weight.size(0)), in_(wei
     return;
   }
   forward_ = packed_buffer(in_, out_);
+  pack_forward(weight);
+}
+
+void PackedWeight::assign(const Tensor& weight) {
+  if (!on_cpu()) {
+    forward_ = weight;
+    return;
+  }
+  pack_forward(weight);
+  if (backward_.defined()) pack_backward(weight);
+}
+
+void PackedWeight::pack_forward(const Tensor& weight) {
   cpu_kernels().pack(weight.const_data_ptr<float>(), 1, in_, in_, out_, forward_.mutable_data_ptr<float>());
+}
+
+void PackedWeight::pack_backward(const Tensor& weight) {
+  cpu_kernels().pack(weight.const_data_ptr<float>(), in_, 1, out_, in_, backward_.mutable_data_ptr<float>());
 }
 
 int64_t PackedWeight::gradient_bytes() const {
@@ -53,9 +70,7 @@ void PackedWeight::backward_input(const Tensor& dy, const ProductTail& tail, Ten
   if (!on_cpu()) return plain_product(dy, forward_, tail, dx);
   if (!backward_.defined()) {
     backward_ = packed_buffer(out_, in_);
-    const Tensor weight = unpack();
-    cpu_kernels().pack(weight.const_data_ptr<float>(), in_, 1, out_, in_,
-                       backward_.mutable_data_ptr<float>());
+    pack_backward(unpack());
   }
   cpu_kernels().product_packed(rows_of(dy), dy.stride(0), backward_.const_data_ptr<float>(), dy.size(0), out_,
                                in_, kernel_tail(tail), dx.mutable_data_ptr<float>(), dx.stride(0));

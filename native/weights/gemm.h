@@ -17,6 +17,8 @@ class PackedWeight {
   int64_t bytes() const;
   /// What the first call of backward_input adds to them.
   int64_t gradient_bytes() const;
+  /// Takes another W of the same shape, packed into the same memory.
+  void assign(const Tensor& weight);
   /// A fresh copy of W, [out, in].
   Tensor unpack() const;
 
@@ -27,6 +29,8 @@ class PackedWeight {
 
  private:
   bool on_cpu() const { return forward_.device().is_cpu(); }
+  void pack_forward(const Tensor& weight);
+  void pack_backward(const Tensor& weight);
 
   int64_t out_, in_;
   Tensor forward_;   // packed W' on the CPU, W elsewhere

@@ -44,7 +44,7 @@ export class FakeEngine implements NativeEngine {
 
   async open(options: OpenOptions): Promise<NativeEncoder> {
     this.opened = options;
-    return new FakeEncoder(this, options.shape.hiddenSize);
+    return new FakeEncoder(this, options.shape.hiddenSize, options.trainable === true);
   }
 
   /** Writes the source as it is. */
@@ -77,7 +77,10 @@ class FakeEncoder implements NativeEncoder {
   constructor(
     private readonly engine: FakeEngine,
     private readonly dim: number,
-  ) {}
+    trainable = false,
+  ) {
+    if (trainable) this.trainable = 33_000_000;
+  }
 
   info() {
     const { trainable } = this;
@@ -143,6 +146,20 @@ class FakeEncoder implements NativeEncoder {
   }
 
   async removeAdapter(): Promise<void> {}
+
+  async saveModel(path: string): Promise<void> {
+    return this.saveAdapter(path);
+  }
+
+  async loadModel(path: string): Promise<void> {
+    const bytes = readFileSync(path);
+    this.trained = bytes.readFloatLE(bytes.length - 4);
+    this.moments = 0;
+  }
+
+  async modelWeights(): Promise<Record<string, Float32Array>> {
+    return this.adapterWeights();
+  }
 
   async step(batch: ExampleBatch, options: StepOptions): Promise<StepResult> {
     this.engine.steps.push({ batch, options });

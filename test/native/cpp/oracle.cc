@@ -18,9 +18,11 @@ std::string layer_key(int64_t i) { return "encoder.layer." + std::to_string(i) +
 class Oracle {
  public:
   Oracle(const ModelShape& shape, const Weights& bert, const AdapterSpec& spec, const Weights& adapter,
-         bool training, const PassOptions& pass)
+         bool training, const PassOptions& pass, bool train_model)
       : shape_(shape), bert_(bert), spec_(spec), training_(training), pass_(pass) {
     for (const auto& [key, value] : adapter) lora_[key] = value.clone().requires_grad_(true);
+    if (!train_model) return;
+    for (auto& [key, value] : bert_) value = value.clone().requires_grad_(true);
   }
 
   Tensor embed_text(const TokenBatch& batch, int64_t text, Pooling pooling) {
@@ -40,8 +42,10 @@ class Oracle {
 
   Weights gradients() const {
     Weights out;
-    for (const auto& [key, value] : lora_) {
-      if (value.grad().defined()) out[key] = value.grad();
+    for (const Weights* weights : {&lora_, &bert_}) {
+      for (const auto& [key, value] : *weights) {
+        if (value.grad().defined()) out[key] = value.grad();
+      }
     }
     return out;
   }
@@ -102,7 +106,7 @@ class Oracle {
   }
 
   const ModelShape& shape_;
-  const Weights& bert_;
+  Weights bert_;
   const AdapterSpec& spec_;
   bool training_;
   PassOptions pass_;
@@ -204,8 +208,8 @@ Weights random_adapter(const AdapterSpec& spec, const ModelShape& shape) {
 
 OracleResult run_oracle(const ModelShape& shape, const Weights& bert, const AdapterSpec& spec,
                         const Weights& adapter, Pooling pooling, const ExampleBatch& batch, bool training,
-                        const PassOptions& pass) {
-  Oracle oracle(shape, bert, spec, adapter, training, pass);
+                        const PassOptions& pass, bool train_model) {
+  Oracle oracle(shape, bert, spec, adapter, training, pass, train_model);
   const auto unit = [&](const TokenBatch& texts, int64_t text) {
     const Tensor pooled = oracle.embed_text(texts, text, pooling);
     return pooled / pooled.norm().clamp_min(1e-12);

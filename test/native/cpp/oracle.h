@@ -24,13 +24,14 @@ AdapterSpec spec_for(const ModelShape& shape, const std::vector<std::string>& su
 struct OracleResult {
   at::Tensor embeddings;  // [texts, d], normalised
   double loss = 0;
-  Weights gradients;  // keyed as the adapter file
+  Weights gradients;  // keyed as the adapter file, and as the model's where that trains
 };
 
-/// With training, dropout draws the masks that the engine documents.
+/// With training, dropout draws the masks that the engine documents. With `train_model` the model's own
+/// parameters get gradients too.
 OracleResult run_oracle(const ModelShape& shape, const Weights& bert, const AdapterSpec& spec,
                         const Weights& adapter, Pooling pooling, const ExampleBatch& batch, bool training,
-                        const PassOptions& pass);
+                        const PassOptions& pass, bool train_model = false);
 
 ExampleBatch some_pairs(const ModelShape& shape, const std::vector<int32_t>& lengths);
 
