@@ -1,5 +1,7 @@
+import path from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
+import { type AdapterRecord, RECORD_FILE, readRecord } from "./adapter/record.js";
 import { beirFiles } from "./data/beir-folder.js";
 import type { ExampleColumns } from "./data/example-layout.js";
 import { type ExampleSource, loadExamples } from "./data/examples.js";
@@ -73,9 +75,9 @@ export interface LoadOptions {
 }
 
 export interface EncodeTextsOptions {
-  /** Put before every text. Default: what the adapter's first question was trained with, or nothing. */
+  /** Put before every text. Default: what the first question was trained with, by the adapter or the model itself, or nothing. */
   prefix?: string | undefined;
-  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter was trained, or 128. */
+  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter or model was trained, or 128. */
   maxLength?: number | undefined;
   /** L2-normalise, so that a dot product is a cosine. Default: true. */
   normalize?: boolean | undefined;
@@ -158,6 +160,8 @@ export class Encoder implements AsyncDisposable {
     private readonly native: NativeEncoder,
     /** How the frozen matrices are held; undefined for float32. */
     readonly storage: WeightStorage | undefined,
+    /** What the adapter was trained with, or the model itself. */
+    private readonly record: AdapterRecord | undefined,
     batching: BatchingOptions | undefined,
   ) {
     this.engineInfo = native.info();
@@ -200,6 +204,7 @@ export class Encoder implements AsyncDisposable {
     const storage = chooseStorage(request, folder);
     const adapter =
       options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder, hub);
+    const record = adapter?.record ?? (await readRecord(path.join(folder.path, RECORD_FILE)));
     const tokenizer = await loadTokenizer(folder);
     const engine = await (options.engine ?? loadEngine)();
     const native = await engine.open({
@@ -212,7 +217,7 @@ export class Encoder implements AsyncDisposable {
     });
     try {
       if (adapter !== undefined) await native.loadAdapter(adapter.weightsPath, adapter.spec);
-      return new Encoder(folder, adapter, tokenizer, native, storage, options.batching);
+      return new Encoder(folder, adapter, tokenizer, native, storage, record, options.batching);
     } catch (error) {
       await native.close();
       throw error;
@@ -226,7 +231,7 @@ export class Encoder implements AsyncDisposable {
 
   /** What texts get as prefix and as greatest length unless a call says otherwise. */
   get defaults(): { prefix: string; maxLength: number } {
-    const record = this.adapter?.record;
+    const { record } = this;
     return {
       prefix: record?.question1Prefix ?? "",
       maxLength: record?.maxLength ?? defaultMaxLength(this.model),
@@ -280,7 +285,7 @@ export class Encoder implements AsyncDisposable {
     const first = this.textSettings(options);
     const second = {
       ...first,
-      prefix: options.prefix ?? this.adapter?.record?.question2Prefix ?? first.prefix,
+      prefix: options.prefix ?? this.record?.question2Prefix ?? first.prefix,
     };
     const vectors = await this.queue.encode({
       texts: a.concat(b),
@@ -304,7 +309,7 @@ export class Encoder implements AsyncDisposable {
   evaluate(file: string, options?: EvaluateLabelsOptions): Promise<LabelMetrics>;
   evaluate(file: string, options: EvaluateFileOptions): Promise<EvalMetrics>;
   async evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
-    const { record } = this.adapter ?? {};
+    const { record } = this;
     const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
     const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
     requireMaxLength(maxLength, this.model);
@@ -343,7 +348,7 @@ export class Encoder implements AsyncDisposable {
     from: string | RetrievalFiles,
     options: RetrievalOptions = {},
   ): Promise<RetrievalMetrics> {
-    const { record } = this.adapter ?? {};
+    const { record } = this;
     const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
     const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
     const ks = checkedKs(options.ks) ?? DEFAULT_KS;

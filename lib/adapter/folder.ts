@@ -141,6 +141,13 @@ export async function missingConfig(folder: string): Promise<PeftTrainError> {
       { hint: "Give the folder that holds adapter_config.json and adapter_model.safetensors." },
     );
   }
+  if (names.includes("config.json") && names.includes("model.safetensors")) {
+    return new PeftTrainError(
+      "FILE_NOT_FOUND",
+      `expected an adapter folder, ${folder} is a whole model, trained with --no-use_peft`,
+      { hint: "Give it as --model_name_or_path, without --adapter." },
+    );
+  }
   const checkpoint = names.filter((name) => CHECKPOINT.test(name)).at(-1);
   const other =
     checkpoint === undefined

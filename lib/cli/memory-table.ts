@@ -10,12 +10,19 @@ export function isInformative({ storage, peak }: MemoryEvent): boolean {
 }
 
 /** What the run takes at its peak; with another storage than float32, what that would have taken too. */
-export function memoryTable({ storage, plan, peak, float32Peak }: MemoryEvent): string {
-  const frozen = plan.linear + plan.embeddings + plan.other;
+export function memoryTable({ storage, plan, peak, float32Peak }: MemoryEvent, usePeft: boolean): string {
+  const held = plan.linear + plan.embeddings + plan.other;
   const rows: [string, number, number][] = [
-    ["base model, frozen", frozen, plan.float32Weights],
-    ["  of it embeddings", plan.embeddings, Number.NaN],
-    ["adapter and its gradient", plan.adapter, plan.adapter],
+    ...(usePeft
+      ? ([
+          ["base model, frozen", held, plan.float32Weights],
+          ["  of it embeddings", plan.embeddings, Number.NaN],
+          ["adapter and its gradient", plan.adapter, plan.adapter],
+        ] satisfies [string, number, number][])
+      : ([
+          ["weights and their gradients", plan.adapter, plan.adapter],
+          ["matrices, packed for products", held, plan.float32Weights],
+        ] satisfies [string, number, number][])),
     ["Adam's moments", plan.optimizer, plan.optimizer],
     ["activations", plan.activations, plan.activations],
     [bold("peak, beside libtorch"), peak, float32Peak],

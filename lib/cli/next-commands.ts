@@ -33,14 +33,15 @@ function columnFlags(options: ResolvedTrainOptions): string[] {
   );
 }
 
-/** What to try with a fresh adapter. */
+/** What to try with what was trained. */
 export function nextCommands(options: ResolvedTrainOptions, { outputDir }: TrainResult): string[] {
-  const adapter = shellQuote(shortPath(outputDir));
-  const model = [shellQuote(options.modelNameOrPath), ...weightFlags(options)].join(" ");
+  const trained = shellQuote(shortPath(outputDir));
+  const base = [shellQuote(options.modelNameOrPath), ...weightFlags(options)].join(" ");
+  const model = options.usePeft ? `${base} --adapter=${trained}` : trained;
   const evaluated = options.evalDatasetName ?? options.datasetName;
   const data = [shellQuote(evaluated), ...columnFlags(options)].join(" ");
   return [
-    `npx peft-train eval --model_name_or_path=${model} --adapter=${adapter} --dataset_name=${data}`,
-    `npx peft-train encode --model_name_or_path=${model} --adapter=${adapter} --input=texts.txt --output=vectors.npy`,
+    `npx peft-train eval --model_name_or_path=${model} --dataset_name=${data}`,
+    `npx peft-train encode --model_name_or_path=${model} --input=texts.txt --output=vectors.npy`,
   ];
 }

@@ -6,8 +6,13 @@ import { shortPath, size, table } from "./terminal.js";
 const CONTENTS: Record<string, string> = {
   "adapter_config.json": "what PEFT needs to load it",
   "adapter_model.safetensors": "the LoRA weights",
+  "config.json": "what transformers needs to load it",
+  "config_sentence_transformers.json": "prefixes, as prompts of sentence-transformers",
+  "model.safetensors": "all weights",
+  "modules.json": "what sentence-transformers needs to load it",
   "peft_train.json": "prefixes, pooling, best threshold, hashes of the base model",
   "report.html": "curves, scores and mistakes: open it in a browser",
+  "sentence_bert_config.json": "tokens of a text, for sentence-transformers",
   "special_tokens_map.json": "the base model's tokenizer",
   "tokenizer.json": "the base model's tokenizer",
   "tokenizer_config.json": "the base model's tokenizer",
@@ -28,7 +33,7 @@ export function outputTable(folder: string): string {
             "",
             entry.name === EVENTS_FOLDER
               ? `for tensorboard --logdir ${shortPath(folder)}`
-              : "checkpoint: the adapter as it stood then, and what a run needs to go on",
+              : "checkpoint: the weights as they stood then, and what a run needs to go on",
           ]
         : [entry.name, size(statSync(path.join(folder, entry.name)).size), CONTENTS[entry.name] as string],
     );

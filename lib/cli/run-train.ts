@@ -3,7 +3,7 @@ import type { TrainResult } from "../train/events.js";
 import type { OptionName } from "../train/options/option-table.js";
 import { PRECISION_FLAGS, TRAIN_OPTIONS } from "../train/options/option-table.js";
 import { flagLabel } from "../train/options/option-value.js";
-import { type ResolvedTrainOptions, resolveOptions } from "../train/options/options.js";
+import { givenOptions, type ResolvedTrainOptions, resolveOptions } from "../train/options/options.js";
 import { train } from "../train/train.js";
 import { readConfigFile } from "./config-file.js";
 import { prepareEngine } from "./engine.js";
@@ -59,7 +59,7 @@ export function reportFor(args: FlagValues, forPeople: () => Report): Report {
 
 /** Runs a training run to its end, or to Ctrl-C, and sets the exit code. */
 export async function trainWithReport(options: ResolvedTrainOptions, report: Report): Promise<TrainResult> {
-  await using run = train(options, { engine: () => prepareEngine(options.device) });
+  await using run = train(givenOptions(options), { engine: () => prepareEngine(options.device) });
   using interrupt = new Interrupt(() => {
     report.note("stopping after the step in hand; Ctrl-C again ends at once");
     run.stop();

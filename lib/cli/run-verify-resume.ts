@@ -1,12 +1,12 @@
 import { mkdtemp, rm, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { WEIGHTS_FILE } from "../adapter/folder.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { PeftTrainError } from "../errors.js";
 import { sha256 } from "../model/fingerprint.js";
 import { jsonLine } from "../train/json-line.js";
 import { resolveOptions } from "../train/options/options.js";
+import { weightsFileFor } from "../train/output/saved-model.js";
 import { takesValue, withoutFlags } from "./arguments.js";
 import { ChildRun } from "./child-run.js";
 import { prepareLibtorch } from "./engine.js";
@@ -57,6 +57,7 @@ export async function runVerifyResume(args: FlagValues): Promise<void> {
   requireFlags(args, ["model_name_or_path", "dataset_name"], EXAMPLE);
   const kills = killsOf(args);
   const options = resolveOptions({ ...trainFlags(args), output_dir: "whole" });
+  const weightsFile = weightsFileFor(options.usePeft);
   const steps = options.maxTrainSteps ?? STEPS;
   if (steps <= kills) {
     throw new PeftTrainError(
@@ -109,7 +110,7 @@ export async function runVerifyResume(args: FlagValues): Promise<void> {
     running = run("killed", "--resume_from_checkpoint=latest");
     await running.finished().finally(stopIfAsked);
     const [whole, killed] = await Promise.all(
-      ["whole", "killed"].map((name) => sha256(path.join(work.folder, name, WEIGHTS_FILE))),
+      ["whole", "killed"].map((name) => sha256(path.join(work.folder, name, weightsFile))),
     );
     const same = whole?.hash === killed?.hash;
     const last = { step: steps, resumedFrom: running.resumedFrom };
@@ -125,7 +126,7 @@ export async function runVerifyResume(args: FlagValues): Promise<void> {
       process.stdout.write(`${jsonLine(result)}\n`);
     } else {
       process.stdout.write(
-        `${report(done, last)}\n${verdict(same, whole?.hash, killed?.hash, work.folder)}\n`,
+        `${report(done, last)}\n${verdict(same, { file: weightsFile, whole: whole?.hash, killed: killed?.hash }, work.folder)}\n`,
       );
     }
     process.exitCode = same ? 0 : 1;
@@ -175,10 +176,14 @@ function report(kills: readonly Kill[], last: Kill): string {
   );
 }
 
-function verdict(same: boolean, whole = "", killed = "", folder = ""): string {
-  if (same) return `${bold("The same bytes")}: ${WEIGHTS_FILE} of both has SHA-256 ${whole}`;
+function verdict(
+  same: boolean,
+  { file, whole = "", killed = "" }: { file: string; whole: string | undefined; killed: string | undefined },
+  folder: string,
+): string {
+  if (same) return `${bold("The same bytes")}: ${file} of both has SHA-256 ${whole}`;
   return [
-    `${bold("Not the same bytes")}: ${WEIGHTS_FILE} has SHA-256 ${whole} in the run that was never stopped, ${killed} in the other.`,
+    `${bold("Not the same bytes")}: ${file} has SHA-256 ${whole} in the run that was never stopped, ${killed} in the other.`,
     `Both are kept in ${shortPath(folder)}. Please report this, with the command.`,
   ].join("\n");
 }

@@ -52,7 +52,7 @@ export class TrainReport implements Report {
         this.start(event);
         break;
       case "memory":
-        if (isInformative(event)) this.print(memoryTable(event));
+        if (isInformative(event)) this.print(memoryTable(event, this.options.usePeft));
         break;
       case "resumed":
         this.before = event.metricsBefore && headline(event.metricsBefore).value;
@@ -120,10 +120,10 @@ export class TrainReport implements Report {
     const what = pairs ? "pairs" : "examples";
     this.print(`${bold(event.model)}: ${count(event.trainPairs)} ${what} to train on${evaluated}`);
     const epochs = `${count(event.epochs)} ${event.epochs === 1 ? "epoch" : "epochs"}`;
+    const trained =
+      event.adaptedModules === 0 ? "all parameters train" : `LoRA on ${event.adaptedModules} modules`;
     const threads = `${event.threads} ${event.threads === 1 ? "thread" : "threads"}`;
-    this.print(
-      `${epochs}, ${count(event.totalSteps)} steps, LoRA on ${event.adaptedModules} modules, ${event.device}, ${threads}`,
-    );
+    this.print(`${epochs}, ${count(event.totalSteps)} steps, ${trained}, ${event.device}, ${threads}`);
     this.print(trainableParameters(event.trainableParameters, event.allParameters));
     if (event.evalPairs === 0) {
       this.note(
@@ -168,7 +168,7 @@ export class TrainReport implements Report {
     }
     if (result.stopped) {
       this.print(
-        `Stopped. Kept: the adapter as it stood after step ${count(result.savedStep)}, in ${shortPath(result.outputDir)}`,
+        `Stopped. Kept: the ${this.kept} as it stood after step ${count(result.savedStep)}, in ${shortPath(result.outputDir)}`,
       );
     }
     if (result.stoppedEarly) {
@@ -188,10 +188,14 @@ export class TrainReport implements Report {
 
   private printBest({ savedStep }: TrainResult, { metric: name, value, step }: BestEvaluation): void {
     const best = `${name} ${metric(value)}, after step ${count(step)}`;
-    if (this.options.loadBestModelAtEnd) this.print(`The adapter is the best one: ${best}.`);
+    if (this.options.loadBestModelAtEnd) this.print(`The ${this.kept} is the best one: ${best}.`);
     else if (step !== savedStep) {
       this.note(`note: the best one was not the last: ${best}; --load_best_model_at_end would have kept it`);
     }
+  }
+
+  private get kept(): string {
+    return this.options.usePeft ? "adapter" : "model";
   }
 
   private print(text: string): void {

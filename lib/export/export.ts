@@ -16,9 +16,9 @@ import { readJsonObject } from "../model/json-file.js";
 import { ModelWeights } from "../model/model-weights.js";
 import { type FloatType, writePieces } from "../model/tensor-writer.js";
 import type { Pooling } from "../native/types.js";
+import { writeSentenceModules } from "../train/output/sentence-modules.js";
 import { VERSION } from "../version.js";
 import { bertGraph, OPSET } from "./bert-onnx.js";
-import { writeSentenceModules } from "./sentence-transformers.js";
 
 export const EXPORT_FORMATS = ["transformers", "sentence-transformers", "onnx"] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];

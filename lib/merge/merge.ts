@@ -5,7 +5,6 @@ import { readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { Encoder, type LoadOptions } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
-import { writeSentenceModules } from "../export/sentence-transformers.js";
 import { sha256 } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { readSentenceModules } from "../model/pooling.js";
@@ -14,6 +13,7 @@ import type { QuantizeReport } from "../native/types.js";
 import { quantizeFolder } from "../quantize.js";
 import { snakeCaseKeys } from "../train/json-line.js";
 import { quantizeRequest } from "../train/options/quantize-settings.js";
+import { writeSentenceModules } from "../train/output/sentence-modules.js";
 import { VERSION } from "../version.js";
 import { writeModelFolder } from "./model-folder.js";
 import { type Probe, probeTexts, probeVectors, type VectorDrift, vectorDrift } from "./probe.js";

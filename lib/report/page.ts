@@ -55,7 +55,9 @@ function scoredEvaluations(log: RunLog): Scored[] {
 function subtitle({ started, config }: RunLog): Markup {
   const evaluated = started.evalPairs > 0 ? `, measured on ${count(started.evalPairs)}` : "";
   const data = typeof config.dataset_name === "string" ? ` of ${path.basename(config.dataset_name)}` : "";
-  return html`LoRA on ${count(started.adaptedModules)} modules, ${count(started.trainPairs)} examples${data}${evaluated}.`;
+  const trained =
+    started.adaptedModules === 0 ? "All parameters" : `LoRA on ${count(started.adaptedModules)} modules`;
+  return html`${trained}, ${count(started.trainPairs)} examples${data}${evaluated}.`;
 }
 
 /** Where a run is not simply finished. */

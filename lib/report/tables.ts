@@ -45,9 +45,9 @@ function words(key: string): string {
 /** What the run's parts take at its peak. */
 export function memoryTable({ plan, peak, float32Peak, storage }: MemoryEvent): Markup {
   const rows: [string, number][] = [
-    ["Base model: matrices", plan.linear],
+    ["Base model: matrices, or their packed copies where they train", plan.linear],
     ["Base model: embeddings and the rest", plan.embeddings + plan.other],
-    ["Adapter and its gradient", plan.adapter],
+    ["What trains, with its gradient", plan.adapter],
     ["Adam's moments", plan.optimizer],
     ["Activations", plan.activations],
     ["Together, beside libtorch", peak],

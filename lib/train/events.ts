@@ -21,7 +21,7 @@ export type TrainEvent =
   | SkippedEvent
   | LogEvent
   | SavedEvent
-  /** `--push_to_hub`: where the adapter is on the Hub. */
+  /** `--push_to_hub`: where the adapter or model is on the Hub. */
   | { event: "pushed"; repository: string; url: string; commit: string }
   | ({ event: "finished" } & TrainResult);
 
@@ -38,9 +38,9 @@ export interface StartedEvent {
   stepsPerEpoch: number;
   totalSteps: number;
   trainableParameters: number;
-  /** Base and adapter. */
+  /** Of the model, with the adapter where there is one. */
   allParameters: number;
-  /** Modules that LoRA wraps. */
+  /** Modules that LoRA wraps; 0 where the whole model trains. */
   adaptedModules: number;
 }
 
@@ -151,7 +151,7 @@ export interface TrainResult {
   stopped: boolean;
   /** Whether it ended before its last step because nothing got better for `earlyStoppingPatience` evaluations. */
   stoppedEarly: boolean;
-  /** Step of the adapter in `outputDir`, with `loadBestModelAtEnd` that of `best`; null when nothing was saved. */
+  /** Step of what is in `outputDir`, with `loadBestModelAtEnd` that of `best`; null when nothing was saved. */
   savedStep: number | null;
   /** Newest checkpoint of the run; null without one. `resumeFromCheckpoint` goes on from it. */
   checkpoint: string | null;

@@ -25,6 +25,7 @@ import { type RunLength, runLength } from "./run-length.js";
 import type { TrainBatches } from "./step/batches.js";
 import { trainingMicroBatch } from "./step/micro-batch.js";
 import { type OptimizerStep, OptimizerSteps } from "./step/optimizer-steps.js";
+import { beginWith, goOnWith } from "./trained.js";
 
 export interface LoopParts {
   plan: Plan;
@@ -91,7 +92,7 @@ export class TrainLoop {
       await this.saveCheckpoint(`step_${state.step}`);
     }
     if (state.step > 0 && !this.keptBest() && saves.savedStep !== state.step) {
-      await saves.saveAdapter(this.epoch);
+      await saves.save(this.epoch);
     }
     return {
       outputDir: output.path,
@@ -112,7 +113,7 @@ export class TrainLoop {
   /** From nothing. */
   private async begin(): Promise<StartedEvent> {
     const { plan, native } = this.parts;
-    await native.createAdapter(plan.spec, plan.options.seed);
+    await beginWith(plan, native);
     this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec, this.stepTokens());
     const started = startedEvent(this.parts, this.length);
     await this.saves.tellAndLog(started);
@@ -126,7 +127,7 @@ export class TrainLoop {
     const { plan, native, output, tell } = this.parts;
     const { state, saves, tracker } = this;
     const { stepsPerEpoch, totalSteps } = this.length;
-    await native.loadAdapter(checkpoint.weightsPath, plan.spec);
+    await goOnWith(plan, native, checkpoint.weightsPath);
     await native.loadOptimizer(checkpoint.optimizerPath);
     this.microBatchTokens = trainingMicroBatch(native, plan.loss.spec, this.stepTokens());
     Object.assign(state, structuredClone(checkpoint.state));
@@ -185,7 +186,7 @@ export class TrainLoop {
     const { options } = this.parts.plan;
     const byEpoch = typeof options.evalSteps !== "number";
     if ((byEpoch || this.hasAllSteps() || this.isEvaluationDue()) && !(await this.evaluate())) return false;
-    if (!this.keptBest()) await this.saves.saveAdapter(this.epoch);
+    if (!this.keptBest()) await this.saves.save(this.epoch);
     this.state.epochsEnded = this.epoch;
     if (options.checkpointingSteps === "epoch") await this.saveCheckpoint(`epoch_${this.epoch - 1}`);
     return true;
@@ -255,7 +256,7 @@ export class TrainLoop {
     await this.saves.tellAndLog({ event: "skipped", step, tensor: notFinite, lossScale, skipped });
   }
 
-  /** Measures the evaluation set, if there is one, and keeps the adapter where it is the best; false when it was stopped. */
+  /** Measures the evaluation set, if there is one, and saves where it is the best; false when it was stopped. */
   private async evaluate(): Promise<boolean> {
     const { plan, data, drift, native, tell, stopped } = this.parts;
     if (data.evaluation === undefined || this.tracker === undefined) return true;
@@ -283,7 +284,7 @@ export class TrainLoop {
     if (plan.options.report && scores !== undefined) {
       await this.saves.log(scoresLine(evaluated, data.evaluation, scores));
     }
-    if (isBest && plan.options.loadBestModelAtEnd) await this.saves.saveAdapter(this.epoch);
+    if (isBest && plan.options.loadBestModelAtEnd) await this.saves.save(this.epoch);
     return true;
   }
 
@@ -312,7 +313,7 @@ export class TrainLoop {
     return this.tracker?.outOfPatience === true;
   }
 
-  /** Of the adapter in the output folder, where the best one is kept there and one is known. */
+  /** Of what is in the output folder, where the best is kept there and one is known. */
   private keptBest(): BestEvaluation | undefined {
     return this.parts.plan.options.loadBestModelAtEnd ? this.tracker?.best : undefined;
   }

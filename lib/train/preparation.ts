@@ -1,8 +1,5 @@
-import { access } from "node:fs/promises";
+import { access, realpath } from "node:fs/promises";
 import path from "node:path";
-import { formatAdapterConfig } from "../adapter/config.js";
-import type { LoraConfig } from "../adapter/lora-config.js";
-import { idleSettings, resolveTargets, unmatchedTargets } from "../adapter/targets.js";
 import type { ExampleColumns, ExampleKind } from "../data/example-layout.js";
 import {
   type ExampleDataset,
@@ -21,18 +18,19 @@ import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
 import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
-import type { AdapterSpec, ModelShape, Pooling, WeightStorage } from "../native/types.js";
+import type { ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { bestMetric } from "./evaluation/best-metric.js";
 import { DRIFT_TEXTS } from "./evaluation/drift.js";
 import { PRIMARY_METRIC, requireMeasurable } from "./evaluation/evaluate.js";
 import type { TrainEvent } from "./events.js";
-import { loraConfig } from "./options/lora-options.js";
+import { fullTrainingWarnings, requireTrainable } from "./options/full-training.js";
 import { type LossRequest, lossRequest } from "./options/losses.js";
 import { flagLabel } from "./options/option-value.js";
 import { type ResolvedTrainOptions, weightOptions } from "./options/options.js";
 import { storageRequest } from "./options/weight-options.js";
 import { requireFreeFolder } from "./output/output-content.js";
 import { countShared } from "./overlap.js";
+import { adapterWarnings, type PlannedAdapter, planAdapter } from "./planned-adapter.js";
 import { evaluationKinds, examplesForLoss, trainingKinds } from "./training-examples.js";
 
 /** A run whose options fit its model: everything that can be said without reading weights or data. */
@@ -47,10 +45,8 @@ export interface Plan {
   /** Tokens of a text, [CLS] and [SEP] counted. */
   maxLength: number;
   loss: LossRequest;
-  lora: LoraConfig;
-  spec: AdapterSpec;
-  /** Text of adapter_config.json. */
-  adapterConfig: string;
+  /** Undefined where the whole model trains. */
+  adapter: PlannedAdapter | undefined;
   question1Prefix: string;
   question2Prefix: string;
   warnings: string[];
@@ -75,17 +71,10 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
   const model = await openModelFolder(options.modelNameOrPath, hub);
   const maxLength = options.maxLength ?? defaultMaxLength(model);
   requireMaxLength(maxLength, model);
-  checkRanks(options, model);
+  await requireOtherFolder(options.outputDir, model);
+  const adapter = options.usePeft ? planAdapter(options, model) : undefined;
   const storage = chooseStorage(storageRequest(weightOptions(options), flagLabel), model);
-  const lora = loraConfig(options);
-  const spec = resolveOwnTargets(lora, model);
-  if (spec.modules.every(({ name }) => name === "pooler.dense")) {
-    throw new PeftTrainError(
-      "USAGE",
-      "--lora_target_modules names pooler.dense alone, which mean and cls pooling never reach: nothing would be trained",
-      { hint: "Name query,key,value or other layers of the encoder." },
-    );
-  }
+  if (adapter === undefined) requireTrainable(model);
   const loss = lossRequest(options, flagLabel);
   const dropout = options.dropout;
   return {
@@ -97,45 +86,25 @@ export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}
     storage,
     maxLength,
     loss,
-    lora,
-    spec,
-    adapterConfig: formatAdapterConfig(lora, spec, model.name, model.hub?.revision),
+    adapter,
     question1Prefix: options.question1Prefix ?? options.prefix,
     question2Prefix: options.question2Prefix ?? options.prefix,
     warnings: [
-      ...unmatchedTargets(lora, model).map(
-        (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
-      ),
-      ...idleSettings(lora, model).map(
-        ({ option, name }) => `--${option}: ${name} names none of the modules that get an adapter`,
-      ),
+      ...(adapter === undefined ? fullTrainingWarnings(options) : adapterWarnings(adapter, model)),
       ...checkWidths(options.matryoshkaDims, model),
     ],
   };
 }
 
-/** @throws USAGE for a rank beyond the model's width, or a layer that it has not. */
-function checkRanks(options: ResolvedTrainOptions, { shape, name }: ModelFolder): void {
-  const pattern = Object.entries(options.loraRankPattern ?? {});
-  const ranks = [
-    ["--lora_r", options.loraR],
-    ...pattern.map(([key, rank]) => [`--lora_rank_pattern: ${key}`, rank] as const),
-  ] as const;
-  const wide = ranks.find(([, rank]) => rank > shape.hiddenSize);
-  if (wide !== undefined) {
-    throw new PeftTrainError(
-      "USAGE",
-      `${wide[0]}=${wide[1]} is larger than the model's hidden size, ${shape.hiddenSize}`,
-      { hint: "Ranks of 4 to 64 are usual." },
-    );
-  }
-  const beyond = options.layersToTransform?.find((layer) => layer >= shape.numLayers);
-  if (beyond !== undefined) {
-    throw new PeftTrainError(
-      "USAGE",
-      `--layers_to_transform=${options.layersToTransform}: ${name} has no layer ${beyond}; its layers are 0 to ${shape.numLayers - 1}`,
-    );
-  }
+/** A save would take away what the run reads. @throws USAGE */
+async function requireOtherFolder(output: string, model: ModelFolder): Promise<void> {
+  const folder = await realpath(output).catch(() => undefined);
+  if (folder === undefined) return;
+  const [root, inner] = await Promise.all([realpath(model.root), realpath(model.path)]);
+  if (folder !== root && folder !== inner) return;
+  throw new PeftTrainError("USAGE", `--output_dir=${output} is the folder of the model itself`, {
+    hint: "Give another folder.",
+  });
 }
 
 /** What would be found wrong only after a download otherwise. */
@@ -148,17 +117,6 @@ async function requirePlaces(options: ResolvedTrainOptions): Promise<void> {
   }
   const { outputDir, overwriteOutputDir } = options;
   await requireFreeFolder(path.resolve(outputDir), outputDir, overwriteOutputDir);
-}
-
-/** What an adapter folder may not ask for is, on a command line, a wrong flag like any other. */
-function resolveOwnTargets(lora: LoraConfig, model: ModelFolder): AdapterSpec {
-  try {
-    return resolveTargets(lora, model);
-  } catch (cause) {
-    if (!(cause instanceof PeftTrainError) || cause.code !== "ADAPTER_UNSUPPORTED") throw cause;
-    const { message, hint } = cause;
-    throw new PeftTrainError("USAGE", `--lora_target_modules: ${message}`, { ...(hint && { hint }), cause });
-  }
 }
 
 /** Widths that the model's vectors have; a warning where their whole width is not among them. @throws USAGE */

@@ -23,8 +23,8 @@ export function startedEvent({ plan, data, native }: Run, length: RunLength): St
     stepsPerEpoch,
     totalSteps,
     trainableParameters,
-    allParameters: baseParameters + trainableParameters,
-    adaptedModules: plan.spec.modules.length,
+    allParameters: plan.adapter === undefined ? baseParameters : baseParameters + trainableParameters,
+    adaptedModules: plan.adapter?.spec.modules.length ?? 0,
   };
 }
 

@@ -24,7 +24,7 @@ export interface TrainEnvironment {
 }
 
 /**
- * Fine-tunes a BERT-family sentence encoder with LoRA on pairs or triplets and writes a PEFT adapter.
+ * Fine-tunes a BERT-family sentence encoder on pairs or triplets: writes a PEFT adapter, or with `usePeft: false` a model folder.
  *
  * The run starts at once. Iterate it for its events, await `result` for its outcome, or both; leaving the iteration
  * does not end it, `stop()` or `await using` does. Events of single steps and of reading and evaluating are told only
@@ -57,7 +57,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   }
 
   /**
-   * Ends the run after the optimiser step in hand, and saves the adapter as it stands if any step was done. `result`
+   * Ends the run after the optimiser step in hand, and saves what it trains as it stands if any step was done. `result`
    * then resolves with `stopped`; before the model is loaded it rejects with ABORTED instead.
    */
   stop(): void {
@@ -102,7 +102,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     }
     const slow = slowPrecision(options, engine.info());
     if (slow !== undefined) tell({ event: "warning", message: slow });
-    const native = await engine.open({
+    const opened = {
       weightsPath: plan.model.weightsPath,
       shape: plan.shape,
       pooling: plan.pooling,
@@ -110,7 +110,8 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       threads: options.numThreads,
       activationCheckpointing: options.activationCheckpointing,
       ...(plan.storage && { storage: plan.storage }),
-    });
+    };
+    const native = await engine.open({ ...opened, trainable: plan.adapter === undefined });
     try {
       const base = {
         native,
@@ -141,7 +142,12 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
       const result = { ...(await loop.run()), seconds: (performance.now() - startedAt) / 1000 };
       if (push !== undefined && !result.stopped) tell(await push.upload(plan, result));
       const reported = options.report && output.hasSaved;
-      if (reported) await logForReport({ plan, data, native, output }, result);
+      if (reported && plan.adapter === undefined) {
+        // What the base model gave is asked of another one: that of the run is no longer it.
+        await native.close();
+        const base = await engine.open(opened);
+        await logForReport({ plan, data, base, output }, result).finally(() => base.close());
+      } else if (reported) await logForReport({ plan, data, base: native, output }, result);
       await output.log({ event: "finished", ...result });
       if (reported) await writeReport(output);
       tellAndTrack({ event: "finished", ...result });

@@ -1,21 +1,22 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { writeDurably } from "../../adapter/durable.js";
-import { LOG_FILE, WEIGHTS_FILE } from "../../adapter/folder.js";
+import { LOG_FILE } from "../../adapter/folder.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "../../adapter/record.js";
 import { fileError } from "../../data/file-error.js";
 import { PeftTrainError } from "../../errors.js";
 import { readJsonObject } from "../../model/json-file.js";
 import type { Evaluation, SavedEvent } from "../events.js";
 import { camelCaseKeys, jsonLine, snakeCaseKeys } from "../json-line.js";
+import { weightsFileFor } from "../output/saved-model.js";
 import type { LossScaleState } from "../step/loss-scale.js";
 import type { FoundCheckpoint } from "./find-checkpoint.js";
 import type { Manifest, Position } from "./manifest.js";
 
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "checkpoint.json";
-/** Weights of the best adapter so far, where it is kept and is not the checkpoint's own. */
-export const BEST_WEIGHTS_FILE = "best_adapter_model.safetensors";
+/** Weights of the best evaluation so far, where they are kept and are not the checkpoint's own. */
+export const bestWeightsFile = (weightsFile: string): string => `best_${weightsFile}`;
 
 /** What a run has to know to go on, beside the weights and Adam's moments. Random numbers come from seed and step alone. */
 export interface LoopState extends Position {
@@ -60,7 +61,7 @@ export interface CheckpointContent {
   machine: Machine;
   /** Writes optimizer.safetensors to a path and syncs it. */
   saveOptimizer: (file: string) => Promise<void>;
-  /** Whether the adapter in the output folder is the best and has to be kept beside the checkpoint's own. */
+  /** Whether the weights in the output folder are the best and have to be kept beside the checkpoint's own. */
   withBest: boolean;
 }
 
@@ -105,6 +106,7 @@ export async function openCheckpoint({ folder, manifest }: FoundCheckpoint): Pro
   // Their SHA-256 was right and so was the format: the fields are as stageState wrote them.
   const { options, ...rest } = json.identity as { options: Record<string, unknown> };
   const state = camelCaseKeys(json.state) as LoopState;
+  const weightsFile = weightsFileFor(options.use_peft !== false);
   const logFile = path.join(folder, LOG_FILE);
   const log = await readFile(logFile, "utf8").catch((cause: unknown) => {
     throw fileError(logFile, cause);
@@ -116,8 +118,8 @@ export async function openCheckpoint({ folder, manifest }: FoundCheckpoint): Pro
     identity: { ...(camelCaseKeys(rest) as Omit<RunIdentity, "options">), options },
     machine: camelCaseKeys(json.machine) as Machine,
     record,
-    weightsPath: path.join(folder, WEIGHTS_FILE),
-    bestWeightsPath: path.join(folder, BEST_WEIGHTS_FILE),
+    weightsPath: path.join(folder, weightsFile),
+    bestWeightsPath: path.join(folder, bestWeightsFile(weightsFile)),
     optimizerPath: path.join(folder, OPTIMIZER_FILE),
     log: `${log}${jsonLine(saved)}\n`,
   };

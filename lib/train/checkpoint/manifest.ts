@@ -20,10 +20,14 @@ export interface Manifest extends Position {
   files: Record<string, { bytes: number; sha256: string }>;
 }
 
-/** Lists all files of `folder` with size and SHA-256. */
+/** Lists all files of `folder`, and of folders in it, with size and SHA-256. */
 export async function writeManifest(folder: string, { step, epochsEnded }: Position): Promise<Manifest> {
   const files: Manifest["files"] = {};
-  for (const name of (await readdir(folder)).sort()) {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const names = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)));
+  for (const name of names.sort()) {
     const { hash, bytes } = await sha256(path.join(folder, name));
     files[name] = { bytes, sha256: hash };
   }
@@ -84,11 +88,13 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-/** Plain names only: a manifest must not lead out of its folder. */
+/** A manifest must not lead out of its folder. */
 function areFiles(files: JsonObject): boolean {
   return Object.entries(files).every(
     ([name, file]) =>
-      path.basename(name) === name &&
+      path.normalize(name) === name &&
+      !path.isAbsolute(name) &&
+      !name.startsWith("..") &&
       isObject(file) &&
       isCount(file.bytes) &&
       typeof file.sha256 === "string",

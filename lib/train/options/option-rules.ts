@@ -17,13 +17,6 @@ export function checkTogether(options: ResolvedTrainOptions, label: Label): void
       { hint: `Give bf16 or fp16, or ${label("compute")}=int8 on a CPU.` },
     );
   }
-  if (!options.usePeft) {
-    throw new PeftTrainError(
-      "NOT_YET_AVAILABLE",
-      `${label("use_peft")}=false: training all weights is not available in this version`,
-      { hint: `Leave it out: a LoRA adapter is trained.` },
-    );
-  }
   checkLoraOptions(options, label);
   checkScheduleSettings(options, label);
   storageRequest(weightOptions(options), label);

@@ -1,6 +1,7 @@
 import type { LoraInit } from "../../adapter/lora-config.js";
 import { nearest } from "../../data/nearest.js";
 import { PeftTrainError } from "../../errors.js";
+import { ADAPTER_OPTIONS, checkFullTraining } from "./full-training.js";
 import { checkTogether } from "./option-rules.js";
 import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
 import { flagLabel, type Label, parseOption } from "./option-value.js";
@@ -74,6 +75,7 @@ export function resolveOptions(
   requireOptions(resolved, label);
   const options = resolved as unknown as ResolvedTrainOptions;
   checkTogether(options, label);
+  checkFullTraining(options, given, label);
   return options;
 }
 
@@ -100,10 +102,17 @@ export function byFlag(options: ResolvedTrainOptions): Record<OptionName, unknow
   return Object.fromEntries(NAMES.map((name) => [name, values[camelCase(name)]])) as never;
 }
 
-/** By flag, without the token, which is written nowhere. */
+/** By flag, without the token, which is written nowhere, and without those of an adapter where there is none. */
 export function writableOptions(options: ResolvedTrainOptions): Partial<Record<OptionName, unknown>> {
-  const { hub_token: _, ...rest } = byFlag(options);
-  return rest;
+  const left: ReadonlySet<string> = new Set(["hub_token", ...(options.usePeft ? [] : ADAPTER_OPTIONS)]);
+  return Object.fromEntries(Object.entries(byFlag(options)).filter(([name]) => !left.has(name)));
+}
+
+/** Resolved options as somebody would give them, who says nothing of an adapter where there is none. */
+export function givenOptions(options: ResolvedTrainOptions): TrainOptions {
+  if (options.usePeft) return options;
+  const left = new Set(ADAPTER_OPTIONS.map(camelCase));
+  return Object.fromEntries(Object.entries(options).filter(([name]) => !left.has(name))) as TrainOptions;
 }
 
 /** Those that say how frozen weights are held. */

@@ -1,5 +1,5 @@
 import { openAsBlob } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { PeftTrainError } from "../../errors.js";
 import type { HubAccess } from "../../hub/access.js";
@@ -8,9 +8,9 @@ import type { TrainEvent, TrainResult } from "../events.js";
 import type { ResolvedTrainOptions } from "../options/options.js";
 import type { Plan } from "../preparation.js";
 import { modelCard } from "./model-card.js";
-import { ADAPTER_FILES } from "./output-content.js";
+import { SAVED_FILES } from "./output-content.js";
 
-/** `--push_to_hub`: what is wrong with the token is found before training, the adapter is uploaded after it. */
+/** `--push_to_hub`: what is wrong with the token is found before training, what was trained is uploaded after it. */
 export class HubPush {
   private constructor(
     private readonly repository: string,
@@ -31,23 +31,23 @@ export class HubPush {
     return new HubPush(repository, options.hubPrivateRepo, access);
   }
 
-  /** Uploads the adapter of the output folder, with a model card and without checkpoints. */
+  /** Uploads the adapter or model of the output folder, with a model card and without checkpoints. */
   async upload(plan: Plan, result: TrainResult): Promise<TrainEvent> {
     const { repository, access } = this;
     const files = new Map([["README.md", new Blob([modelCard(repository, plan, result)])]]);
-    for (const name of ADAPTER_FILES) {
-      const file = path.join(result.outputDir, name);
-      if (await stat(file).catch(() => undefined)) files.set(name, await openAsBlob(file));
+    for (const name of await savedFiles(result.outputDir)) {
+      files.set(name, await openAsBlob(path.join(result.outputDir, name)));
     }
+    const what = plan.adapter === undefined ? "model" : "adapter";
     try {
-      const title = `Adapter of step ${result.savedStep}, by peft-train`;
+      const title = `${what === "model" ? "Model" : "Adapter"} of step ${result.savedStep}, by peft-train`;
       const uploaded = await uploadFiles({ repository, private: this.isPrivate, files, title }, access);
       return { event: "pushed", repository, ...uploaded };
     } catch (cause) {
       if (!(cause instanceof PeftTrainError)) throw cause;
       throw new PeftTrainError(
         cause.code,
-        `the upload failed: ${cause.message}; the adapter is in ${result.outputDir}`,
+        `the upload failed: ${cause.message}; the ${what} is in ${result.outputDir}`,
         {
           hint: `Upload it by hand: npx -p @huggingface/hub hfjs upload ${repository} ${result.outputDir}`,
           cause,
@@ -55,4 +55,16 @@ export class HubPush {
       );
     }
   }
+}
+
+/** Paths in an output folder of what a run saved, checkpoints left out. */
+async function savedFiles(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of SAVED_FILES) {
+    const entry = await stat(path.join(folder, name)).catch(() => undefined);
+    if (entry?.isFile()) found.push(name);
+    if (!entry?.isDirectory()) continue;
+    for (const inner of await readdir(path.join(folder, name))) found.push(`${name}/${inner}`);
+  }
+  return found;
 }

@@ -19,9 +19,9 @@ const METRICS: [key: string, type: string, name: string][] = [
 /** Metrics of whatever kind of data, by name. */
 type Measured = Record<string, unknown>;
 
-/** README.md of a trained adapter: metadata that the Hub reads, how it was trained, what came of it, how to use it. */
+/** README.md of a trained adapter or model: metadata that the Hub reads, how it was trained, what came of it, how to use it. */
 export function modelCard(repository: string, plan: Plan, result: TrainResult): string {
-  const { options, model } = plan;
+  const { adapter, options, model } = plan;
   const isOnHub = model.hub !== undefined;
   const before: Measured = { ...result.evaluations[0]?.metrics };
   const after: Measured = { ...measuredAt(result.savedStep, result.evaluations)?.metrics };
@@ -30,14 +30,14 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
   const metadata = {
     // The Hub takes only names of its own here.
     ...(isOnHub ? { base_model: model.name } : {}),
-    library_name: "peft",
+    library_name: adapter === undefined ? "sentence-transformers" : "peft",
     pipeline_tag: "sentence-similarity",
     tags: [
-      "lora",
+      ...(adapter === undefined ? ["sentence-transformers"] : ["lora"]),
       "sentence-similarity",
       "feature-extraction",
       "peft-train",
-      ...(isOnHub ? [`base_model:adapter:${model.name}`] : []),
+      ...(isOnHub ? [`base_model:${adapter === undefined ? "finetune" : "adapter"}:${model.name}`] : []),
     ],
     ...(measured.length === 0
       ? {}
@@ -66,7 +66,7 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
   return [
     `---\n${stringify(metadata)}---\n`,
     `# ${repository.replace(/.*\//, "")}\n`,
-    `A LoRA adapter for ${base}, trained with [peft-train](https://www.npmjs.com/package/peft-train) ${VERSION}.\n`,
+    `${adapter === undefined ? `All parameters of ${base}` : `A LoRA adapter for ${base}`}, trained with [peft-train](https://www.npmjs.com/package/peft-train) ${VERSION}.\n`,
     ...(measured.length === 0
       ? []
       : [
@@ -85,22 +85,45 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
       : []),
     `| batch | ${options.perDeviceTrainBatchSize} x ${options.gradientAccumulationSteps} |`,
     `| learning rate | ${options.learningRate}, ${options.lrSchedulerType} |`,
-    `| LoRA | r ${options.loraR}, alpha ${options.loraAlpha}, dropout ${options.loraDropout} |`,
-    `| modules | ${plan.spec.modules.length}: ${describeTargets(options.loraTargetModules)} |`,
+    ...(adapter === undefined
+      ? []
+      : [
+          `| LoRA | r ${options.loraR}, alpha ${options.loraAlpha}, dropout ${options.loraDropout} |`,
+          `| modules | ${adapter.spec.modules.length}: ${describeTargets(options.loraTargetModules)} |`,
+        ]),
     `| texts | prefix ${prefixes.join(" and ")}, at most ${plan.maxLength} tokens, ${plan.pooling} pooling, length 1 |`,
     `| seed | ${options.seed} |`,
     "",
     "## Use\n",
+    ...(adapter === undefined ? useOfModel(repository) : useOfAdapter(repository, model.name)),
+    "",
+  ].join("\n");
+}
+
+function useOfAdapter(repository: string, base: string): string[] {
+  return [
     "```sh",
-    `npx peft-train encode --model_name_or_path=${model.name} --adapter=${repository} --input=texts.txt --output=vectors.npy`,
+    `npx peft-train encode --model_name_or_path=${base} --adapter=${repository} --input=texts.txt --output=vectors.npy`,
     "```\n",
     "```python",
     "from peft import PeftModel",
     "from transformers import AutoModel\n",
-    `model = PeftModel.from_pretrained(AutoModel.from_pretrained(${JSON.stringify(model.name)}), ${JSON.stringify(repository)})`,
+    `model = PeftModel.from_pretrained(AutoModel.from_pretrained(${JSON.stringify(base)}), ${JSON.stringify(repository)})`,
     "```",
-    "",
-  ].join("\n");
+  ];
+}
+
+function useOfModel(repository: string): string[] {
+  return [
+    "```sh",
+    `npx peft-train encode --model_name_or_path=${repository} --input=texts.txt --output=vectors.npy`,
+    "```\n",
+    "```python",
+    "from sentence_transformers import SentenceTransformer\n",
+    `model = SentenceTransformer(${JSON.stringify(repository)})`,
+    "vectors = model.encode(texts)",
+    "```",
+  ];
 }
 
 /** The Hub shows a folder of the user's to nobody. */

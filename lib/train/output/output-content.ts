@@ -1,12 +1,14 @@
 import { readdirSync } from "node:fs";
 import { lstat, readdir, stat } from "node:fs/promises";
 import {
+  type AdapterContent,
   CHECKPOINT,
   CONFIG_FILE,
   EVENTS_FOLDER,
   LOG_FILE,
   REPORT_FILE,
   RUN_CONFIG_FILE,
+  stageAdapter,
   TOKENIZER_FILES,
   WEIGHTS_FILE,
 } from "../../adapter/folder.js";
@@ -14,16 +16,44 @@ import { RECORD_FILE } from "../../adapter/record.js";
 import { outputError } from "../../data/file-error.js";
 import { PeftTrainError } from "../../errors.js";
 import { LOCK_INSIDE } from "./output-lock.js";
+import {
+  MODEL_CONFIG_FILE,
+  MODEL_FILES,
+  MODEL_WEIGHTS_FILE,
+  type ModelContent,
+  stageModel,
+} from "./saved-model.js";
 
-/** In the order in which they must go: without adapter_config.json the others are no adapter to anybody. */
-export const ADAPTER_FILES: readonly string[] = [
-  CONFIG_FILE,
-  WEIGHTS_FILE,
-  ...TOKENIZER_FILES,
-  RUN_CONFIG_FILE,
-  RECORD_FILE,
+/** What a run writes: an adapter, or the whole model where that trains. */
+export type SavedContent = AdapterContent | ModelContent;
+
+const isModel = (content: SavedContent): content is ModelContent => "sentence" in content;
+
+/** Writes the files into a folder that nobody reads yet; their names in the order in which they must become visible. */
+export function stageContent(folder: string, content: SavedContent): Promise<string[]> {
+  return isModel(content) ? stageModel(folder, content) : stageAdapter(folder, content);
+}
+
+/** Name of the weights in the folder. */
+export function weightsFileOf(content: SavedContent): string {
+  return isModel(content) ? MODEL_WEIGHTS_FILE : WEIGHTS_FILE;
+}
+
+/** The file without which a folder is neither adapter nor model: it goes first and comes last. */
+export const CONFIG_FILES: readonly string[] = [CONFIG_FILE, MODEL_CONFIG_FILE];
+
+/** Of an adapter or a model, in the order in which they must go. */
+export const SAVED_FILES: readonly string[] = [
+  ...new Set([
+    ...CONFIG_FILES,
+    WEIGHTS_FILE,
+    ...MODEL_FILES,
+    ...TOKENIZER_FILES,
+    RUN_CONFIG_FILE,
+    RECORD_FILE,
+  ]),
 ];
-const OUR_FILES = new Set([...ADAPTER_FILES, EVENTS_FOLDER, LOG_FILE, REPORT_FILE, LOCK_INSIDE]);
+const OUR_FILES = new Set([...SAVED_FILES, EVENTS_FOLDER, LOG_FILE, REPORT_FILE, LOCK_INSIDE]);
 
 /**
  * Checks that a run may write to `folder`: it is not there, empty, or may be overwritten.
@@ -97,7 +127,7 @@ export async function isEarlierRun(folder: string): Promise<boolean> {
 export function earlierContent(folder: string): string[] {
   const names = readdirSync(folder);
   if (!wroteHere(names)) return [];
-  const files = ADAPTER_FILES.filter((name) => name !== RECORD_FILE);
+  const files = SAVED_FILES.filter((name) => name !== RECORD_FILE);
   const checkpoints = names.filter((name) => CHECKPOINT.test(name));
   return [...files, ...checkpoints, EVENTS_FOLDER, REPORT_FILE, RECORD_FILE];
 }

@@ -2,23 +2,13 @@ import { existsSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rm, rmdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { copyDurably, syncFolder, writeDurably } from "../../adapter/durable.js";
-import {
-  type AdapterContent,
-  CHECKPOINT,
-  CONFIG_FILE,
-  EVENTS_FOLDER,
-  LOG_FILE,
-  REPORT_FILE,
-  RUN_CONFIG_FILE,
-  stageAdapter,
-  WEIGHTS_FILE,
-} from "../../adapter/folder.js";
+import { CHECKPOINT, EVENTS_FOLDER, LOG_FILE, REPORT_FILE, RUN_CONFIG_FILE } from "../../adapter/folder.js";
 import { RECORD_FILE, readRecord } from "../../adapter/record.js";
 import { fileError, outputError } from "../../data/file-error.js";
 import { makeFolder } from "../../data/make-folder.js";
 import { PeftTrainError } from "../../errors.js";
 import {
-  BEST_WEIGHTS_FILE,
+  bestWeightsFile,
   type CheckpointContent,
   savedCheckpoint,
   stageState,
@@ -26,7 +16,15 @@ import {
 import { readManifest, writeManifest } from "../checkpoint/manifest.js";
 import type { SavedEvent, SavedFile } from "../events.js";
 import { jsonLine } from "../json-line.js";
-import { ADAPTER_FILES, earlierContent, requireFreeFolder } from "./output-content.js";
+import {
+  CONFIG_FILES,
+  earlierContent,
+  requireFreeFolder,
+  SAVED_FILES,
+  type SavedContent,
+  stageContent,
+  weightsFileOf,
+} from "./output-content.js";
 import { OutputLock } from "./output-lock.js";
 
 /**
@@ -34,7 +32,8 @@ import { OutputLock } from "./output-lock.js";
  * output folder (or it stays as it was), and a run that fails earlier leaves nothing behind.
  *
  * What replaces files is done without a pause for signals, so that a second Ctrl-C finds it done or not begun. A run that
- * is killed outright in the middle leaves a folder without adapter_config.json, which nobody takes for an adapter.
+ * is killed outright in the middle leaves a folder without adapter_config.json or config.json, which nobody takes for an adapter
+ * or a model.
  *
  * Below the lock's folder, `content` is the output folder in the making and `next` what is about to replace files.
  */
@@ -125,17 +124,17 @@ export class OutputFolder implements AsyncDisposable {
     return folder;
   }
 
-  /** Writes the adapter and the run's configuration into the output folder, in place of those of an earlier save. */
-  async saveAdapter(content: AdapterContent, runConfig: string): Promise<SavedFile[]> {
+  /** Writes what was trained and the run's configuration into the output folder, in place of those of an earlier save. */
+  async save(content: SavedContent, runConfig: string): Promise<SavedFile[]> {
     const staged = await this.stage(content);
     await writeDurably(path.join(staged.folder, RUN_CONFIG_FILE), runConfig);
     staged.names.unshift(RUN_CONFIG_FILE);
     if (this.exists) {
       this.makeRoom();
-      this.clear(ADAPTER_FILES);
+      this.clear(SAVED_FILES);
       for (const name of staged.names) {
-        // The others are on the disk before the one that makes an adapter of them.
-        if (name === CONFIG_FILE) syncFolder(this.path);
+        // The others are on the disk before the one that makes an adapter or a model of them.
+        if (CONFIG_FILES.includes(name)) syncFolder(this.path);
         this.move(path.join(staged.folder, name), this.at(name));
       }
     } else {
@@ -150,14 +149,15 @@ export class OutputFolder implements AsyncDisposable {
    */
   async saveCheckpoint(
     name: string,
-    adapter: AdapterContent,
+    content: SavedContent,
     checkpoint: CheckpointContent,
     limit: number | null,
   ): Promise<Omit<SavedEvent, "event">> {
-    const staged = await this.stage(adapter);
+    const staged = await this.stage(content);
     await stageState(staged.folder, checkpoint, await this.readLog());
     if (checkpoint.withBest) {
-      await copyDurably(this.at(WEIGHTS_FILE), path.join(staged.folder, BEST_WEIGHTS_FILE));
+      const weights = weightsFileOf(content);
+      await copyDurably(this.at(weights), path.join(staged.folder, bestWeightsFile(weights)));
     }
     const manifest = await writeManifest(staged.folder, checkpoint.state);
     syncFolder(staged.folder);
@@ -210,9 +210,9 @@ export class OutputFolder implements AsyncDisposable {
     return path.join(this.path, name);
   }
 
-  /** Step of the adapter in the folder; null where there is none that is whole. */
+  /** Step of the adapter or model in the folder; null where there is none that is whole. */
   async savedStep(): Promise<number | null> {
-    if (!existsSync(this.at(CONFIG_FILE))) return null;
+    if (!CONFIG_FILES.some((name) => existsSync(this.at(name)))) return null;
     return (await readRecord(this.at(RECORD_FILE)))?.step ?? null;
   }
 
@@ -234,7 +234,7 @@ export class OutputFolder implements AsyncDisposable {
     return path.join(this.lock.path, "content", name);
   }
 
-  private async stage(content: AdapterContent): Promise<{ folder: string; names: string[] }> {
+  private async stage(content: SavedContent): Promise<{ folder: string; names: string[] }> {
     const folder = path.join(this.lock.path, "next");
     try {
       await rm(folder, { recursive: true, force: true });
@@ -242,7 +242,7 @@ export class OutputFolder implements AsyncDisposable {
     } catch (cause) {
       throw outputError(folder, cause);
     }
-    const names = await stageAdapter(folder, content);
+    const names = await stageContent(folder, content);
     syncFolder(folder);
     return { folder, names };
   }

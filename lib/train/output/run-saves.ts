@@ -1,5 +1,4 @@
 import { copyDurably } from "../../adapter/durable.js";
-import { type AdapterContent, WEIGHTS_FILE } from "../../adapter/folder.js";
 import { PeftTrainError } from "../../errors.js";
 import { sha256 } from "../../model/fingerprint.js";
 import type { EngineInfo, NativeEncoder } from "../../native/types.js";
@@ -7,9 +6,11 @@ import type { Checkpoint, LoopState, Machine, RunIdentity } from "../checkpoint/
 import type { BestEvaluation, Evaluation, TrainEvent } from "../events.js";
 import { runConfig } from "../options/run-config.js";
 import type { Plan, TrainData } from "../preparation.js";
-import { adapterContent } from "./adapter-content.js";
 import type { LossCurve } from "./loss-curve.js";
 import type { OutputFolder } from "./output.js";
+import type { SavedContent } from "./output-content.js";
+import { savedContent } from "./saved-content.js";
+import { weightsFileFor } from "./saved-model.js";
 
 interface SaveParts {
   plan: Plan;
@@ -20,9 +21,9 @@ interface SaveParts {
   tell: (event: TrainEvent) => void;
 }
 
-/** What a run has written: its log, the adapter in its output folder, its newest checkpoint. */
+/** What a run has written: its log, the adapter or model in its output folder, its newest checkpoint. */
 export class RunSaves {
-  /** Step of the adapter in the output folder. */
+  /** Step of the weights in the output folder. */
   savedStep: number | null = null;
   checkpoint: { path: string; step: number } | undefined;
 
@@ -43,18 +44,18 @@ export class RunSaves {
     return this.keepingLast(() => this.parts.output.log(line));
   }
 
-  /** Puts the adapter as it stands into the output folder. */
-  async saveAdapter(epoch: number): Promise<void> {
+  /** Puts what was trained, as it stands, into the output folder. */
+  async save(epoch: number): Promise<void> {
     const { output, plan } = this.parts;
     const { step } = this.state;
     await this.logCurve();
     const content = this.content(step, epoch);
-    const files = await this.keepingLast(() => output.saveAdapter(content, runConfig(plan.options)));
+    const files = await this.keepingLast(() => output.save(content, runConfig(plan.options)));
     this.savedStep = step;
     await this.tellAndLog({ event: "saved", path: output.path, step, epoch, files });
   }
 
-  /** @param best Of the adapter in the output folder, where that is the best one: a checkpoint takes it along. */
+  /** @param best Of the weights in the output folder, where those are the best: a checkpoint takes them along. */
   async saveCheckpoint(
     name: string,
     epoch: number,
@@ -80,7 +81,7 @@ export class RunSaves {
   }
 
   /**
-   * Puts the best adapter that a checkpoint knows of into the output folder: what is there may be of steps beyond the
+   * Puts the best weights that a checkpoint knows of into the output folder: what is there may be of steps beyond the
    * checkpoint, and another folder has none.
    */
   async restoreBest(
@@ -90,14 +91,17 @@ export class RunSaves {
     const { output, plan } = this.parts;
     const weights = best.step === state.step ? weightsPath : bestWeightsPath;
     if (this.savedStep === best.step) {
-      const [there, expected] = await Promise.all([sha256(output.at(WEIGHTS_FILE)), sha256(weights)]);
+      const [there, expected] = await Promise.all([
+        sha256(output.at(weightsFileFor(plan.options.usePeft))),
+        sha256(weights),
+      ]);
       if (there.hash === expected.hash) return;
     }
-    const content: AdapterContent = {
+    const content: SavedContent = {
       ...this.content(best.step, best.epoch),
       saveWeights: (file) => copyDurably(weights, file),
     };
-    await this.keepingLast(() => output.saveAdapter(content, runConfig(plan.options)));
+    await this.keepingLast(() => output.save(content, runConfig(plan.options)));
     this.savedStep = best.step;
   }
 
@@ -111,13 +115,13 @@ export class RunSaves {
   get kept(): string {
     return this.savedStep === null
       ? "nothing was saved"
-      : `${this.parts.output.path} holds the adapter of step ${this.savedStep}`;
+      : `${this.parts.output.path} holds the ${this.parts.plan.adapter ? "adapter" : "model"} of step ${this.savedStep}`;
   }
 
-  private content(step: number, epoch: number): AdapterContent {
+  private content(step: number, epoch: number): SavedContent {
     const { plan, data, native } = this.parts;
     const { evaluations } = this.state;
-    return adapterContent(plan, data, native, {
+    return savedContent(plan, data, native, {
       step,
       epoch,
       before: evaluations[0]?.metrics,

@@ -16,7 +16,8 @@ const MOST_SHOWN = 400;
 interface RunParts {
   plan: Plan;
   data: TrainData;
-  native: NativeEncoder;
+  /** Gives the vectors of the base model where its adapter is off. */
+  base: NativeEncoder;
   output: OutputFolder;
 }
 
@@ -47,7 +48,7 @@ export async function writeReport(output: OutputFolder): Promise<void> {
 
 /** The mistakes of an evaluation with their texts, and how the base model saw them. */
 async function mistakes(
-  { plan, data, native }: RunParts,
+  { plan, data, base }: RunParts,
   { worst }: ScoresLine,
 ): Promise<Pick<ReportLine, "missingTexts" | "mistakes">> {
   const { evaluation } = data;
@@ -61,15 +62,15 @@ async function mistakes(
     if (!(error instanceof PeftTrainError)) throw error;
     missingTexts = error.message;
   }
-  let base: Float32Array = new Float32Array(0);
-  await evaluateExamples(native, subset(evaluation, Int32Array.from(examples)), {
+  let before: Float32Array = new Float32Array(0);
+  await evaluateExamples(base, subset(evaluation, Int32Array.from(examples)), {
     batchSize: plan.options.perDeviceEvalBatchSize,
     adapter: false,
     onScores: (scores) => {
-      base = scores;
+      before = scores;
     },
   });
-  const scoresEach = base.length / examples.length;
+  const scoresEach = before.length / examples.length;
   const shown = worst.map((found, i): Mistake => {
     const others = found.texts.slice(1);
     const read = texts[i];
@@ -81,7 +82,7 @@ async function mistakes(
           : null,
       texts: read === undefined ? [] : found.texts.map((text) => cut(read.texts[text] as string)),
       before: (others.length === 0 ? [1] : others).map((text) =>
-        rounded(base[i * scoresEach + text - 1] as number),
+        rounded(before[i * scoresEach + text - 1] as number),
       ),
       after: found.scores.map(rounded),
     };

@@ -7,6 +7,7 @@ import { type ModelFolder, openModelFolder } from "../../../lib/model/folder.js"
 import type { CheckpointContent } from "../../../lib/train/checkpoint/checkpoint.js";
 import { findCheckpoint } from "../../../lib/train/checkpoint/find-checkpoint.js";
 import { OutputFolder } from "../../../lib/train/output/output.js";
+import type { ModelContent } from "../../../lib/train/output/saved-model.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 import { writeTinyModel } from "../../support/tiny-model.js";
 
@@ -134,7 +135,7 @@ describe("an output folder behind a link", () => {
     fs.mkdirSync(temporary.path("elsewhere"));
     fs.symlinkSync("elsewhere", temporary.path("link"));
     await using output = await OutputFolder.open(temporary.path("link"), { overwrite: false });
-    await output.saveAdapter(await content("first", 1), "{}");
+    await output.save(await content("first", 1), "{}");
     expect(marks(temporary.path("elsewhere"))).toEqual(["first 1"]);
   });
 
@@ -157,7 +158,7 @@ describe("a run that is killed over an earlier one", () => {
     const earlier = temporary.path("earlier");
     const run = await OutputFolder.open(earlier, { overwrite: false });
     await run.saveCheckpoint("epoch_0", first, state(1), null);
-    await run.saveAdapter(first, "{}");
+    await run.save(first, "{}");
     await run[Symbol.asyncDispose]();
     const seen = new Set<string>();
     let refused = 0;
@@ -169,9 +170,9 @@ describe("a run that is killed over an earlier one", () => {
       try {
         await using output = await OutputFolder.open(out, { overwrite: true });
         await output.saveCheckpoint("epoch_0", second, state(2), null);
-        await output.saveAdapter(second, "{}");
+        await output.save(second, "{}");
         await output.saveCheckpoint("epoch_0", third, state(3), null);
-        await output.saveAdapter(third, "{}");
+        await output.save(third, "{}");
       } catch {
         killed = true;
       }
@@ -202,6 +203,53 @@ describe("a run that is killed over an earlier one", () => {
       "out: second 3",
     ]);
     expect(refused).toBeGreaterThan(10);
+  });
+
+  it("leaves, wherever it is killed, one save of a whole model or none", async () => {
+    const model = async (step: number): Promise<ModelContent> => {
+      const { saveWeights, record, model: base } = await content("first", step);
+      const prefixes = { query: `first ${step}`, document: "" };
+      return {
+        saveWeights,
+        record,
+        model: base,
+        sentence: { pooling: "mean", dimension: 32, normalize: true, maxLength: 9, ...prefixes },
+      };
+    };
+    const [first, second] = [await model(1), await model(2)];
+    const earlier = temporary.path("earlier-model");
+    const run = await OutputFolder.open(earlier, { overwrite: false });
+    await run.save(first, "{}");
+    await run[Symbol.asyncDispose]();
+    const seen = new Set<string>();
+    let refused = 0;
+    for (let killAt = 1; ; killAt++) {
+      const out = temporary.path(`out-model-${killAt}`);
+      fs.cpSync(earlier, out, { recursive: true });
+      Object.assign(life, { operations: 0, killAt });
+      let killed = false;
+      try {
+        await using output = await OutputFolder.open(out, { overwrite: true });
+        await output.save(second, "{}");
+      } catch {
+        killed = true;
+      }
+      life.killAt = Number.POSITIVE_INFINITY;
+      if (fs.existsSync(join(out, "config.json"))) {
+        const read = (name: string) => fs.readFileSync(join(out, name), "latin1");
+        const found = new Set([
+          /first \d/.exec(read("model.safetensors"))?.[0],
+          JSON.parse(read("peft_train.json")).base_model,
+          JSON.parse(read("config_sentence_transformers.json")).prompts.query,
+        ]);
+        expect(found.size, `killed at ${killAt}`).toBe(1);
+        expect(read("1_Pooling/config.json")).toContain("mean");
+        for (const mark of found) seen.add(mark);
+      } else refused++;
+      if (!killed) break;
+    }
+    expect([...seen].sort()).toEqual(["first 1", "first 2"]);
+    expect(refused).toBeGreaterThan(5);
   });
 
   it("names the checkpoint that is left when its adapter is asked for", async () => {

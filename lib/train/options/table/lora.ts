@@ -3,7 +3,12 @@ import type { OptionDefinition } from "./definition.js";
 
 /** What is trained. */
 export const LORA_OPTIONS = {
-  use_peft: { group: "LoRA", type: "boolean", default: true, doc: "train a LoRA adapter" },
+  use_peft: {
+    group: "LoRA",
+    type: "boolean",
+    default: true,
+    doc: "train a LoRA adapter; --no-use_peft: all parameters of the model, saved as a model folder",
+  },
   lora_r: { group: "LoRA", type: "integer", default: 8, min: 1, max: 65536, doc: "rank" },
   lora_alpha: {
     group: "LoRA",

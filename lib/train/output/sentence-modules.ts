@@ -1,8 +1,8 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
-import { writeDurably } from "../adapter/durable.js";
-import { outputError } from "../data/file-error.js";
-import type { Pooling } from "../native/types.js";
+import { writeDurably } from "../../adapter/durable.js";
+import { outputError } from "../../data/file-error.js";
+import type { Pooling } from "../../native/types.js";
 
 /** What a sentence-transformers folder says beside the encoder itself. */
 export interface SentenceSettings {
