@@ -14,12 +14,21 @@ const parallel = process.env.PEFT_TRAIN_BUILD_JOBS ?? String(Math.min(2, cpus().
 const { libtorchForBuild } = await import("./libtorch.mjs");
 const libtorch = await libtorchForBuild();
 
-const cmakeJs = createRequire(import.meta.url).resolve("cmake-js/bin/cmake-js");
+const cmakeJs = findCmakeJs();
 const common = ["--directory", root, "--out", join(root, "build"), "--log-level", "warn"];
 const define = [`--CDPEFT_TRAIN_TORCH=${libtorch}`, `--CDPEFT_TRAIN_TESTS=${tests ? "ON" : "OFF"}`];
 // Not `compile`: that keeps the libtorch of an earlier configuration, and builds all again where a build fails.
 run("configure", define);
 run("build", ["--parallel", parallel]);
+
+function findCmakeJs() {
+  try {
+    return createRequire(import.meta.url).resolve("cmake-js/bin/cmake-js");
+  } catch {
+    console.error(`cmake-js is not installed. Run: cd ${root} && npm install --include=dev --ignore-scripts`);
+    return process.exit(1);
+  }
+}
 
 function run(command, args) {
   const { status, signal, error } = spawnSync(process.execPath, [cmakeJs, command, ...common, ...args], {

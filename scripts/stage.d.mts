@@ -1,0 +1,1 @@
+export function stage(root: string, target: string, prebuilds: string | undefined): void;
