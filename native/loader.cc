@@ -10,7 +10,11 @@
 
 namespace {
 
+#ifdef __APPLE__
+constexpr const char* kTorchLibraries[] = {"libtorch.dylib", "libtorch_cpu.dylib"};
+#else
 constexpr const char* kTorchLibraries[] = {"libtorch.so", "libtorch_cpu.so"};
+#endif
 
 Napi::Error load_error(Napi::Env env, const char* code, const std::string& message, const std::string& hint) {
   Napi::Error error = Napi::Error::New(env, message);

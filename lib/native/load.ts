@@ -4,6 +4,7 @@ import { PeftTrainError } from "../errors.js";
 import { toPeftTrainError, withTypedErrors } from "./errors.js";
 import { locateLibtorch } from "./locate.js";
 import { BUILD_COMMAND, PACKAGE_ROOT } from "./package-root.js";
+import { libraryFile } from "./torch-folder.js";
 import type { CudaDriver, NativeEncoder, NativeEngine, OpenOptions } from "./types.js";
 
 interface Loader {
@@ -37,7 +38,7 @@ export function loadEngine(): NativeEngine {
   const { folder } = locateLibtorch();
   limitSpinning(process.env);
   try {
-    const library = join(dirname(path), "libpeft_train.so");
+    const library = join(dirname(path), libraryFile("peft_train"));
     const native = loader.load(folder, library);
     checkInterface(native.interfaceVersion, library);
     engine = {

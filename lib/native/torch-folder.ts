@@ -2,14 +2,20 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** The library the engine is linked to; a folder without it is no libtorch. */
-export const CPU_LIBRARY = "libtorch_cpu.so";
-export const CUDA_LIBRARY = "libtorch_cuda.so";
+export const CPU_LIBRARY = libraryFile("torch_cpu");
+export const CUDA_LIBRARY = libraryFile("torch_cuda");
 
 export interface TorchVersion {
   /** As "2.13.0", without the local part ("+cu130"). */
   version: string;
   /** The CUDA version of the wheel, as "13.0"; undefined for a CPU wheel and where nothing says. */
   cuda: string | undefined;
+}
+
+/** What a shared library is called on this platform. */
+export function libraryFile(name: string, platform: NodeJS.Platform = process.platform): string {
+  if (platform === "win32") return `${name}.dll`;
+  return `lib${name}.${platform === "darwin" ? "dylib" : "so"}`;
 }
 
 /** Whether `torch` (a wheel's torch/ or an unpacked libtorch/) holds the library of the device. */

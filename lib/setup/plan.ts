@@ -55,7 +55,11 @@ export async function planInstall(options: PlanOptions = {}): Promise<Plan> {
   const env = options.env ?? process.env;
   const version = wantedVersion(options);
   if (process.platform !== "linux") {
-    throw new PeftTrainError("LIBTORCH_MISSING", `peft-train runs on Linux; this is ${process.platform}`);
+    throw new PeftTrainError(
+      "LIBTORCH_MISSING",
+      `Set-up fetches libtorch for Linux alone; this is ${process.platform}`,
+      { hint: "Unpack a libtorch for this system and set PEFT_TRAIN_LIBTORCH to its folder." },
+    );
   }
   const given = options.mirror || env.PEFT_TRAIN_MIRROR;
   const mirror = given ? parseMirror(given) : undefined;
