@@ -138,7 +138,8 @@ export class RunSaves {
       const { message, code } = error;
       const at = `step ${this.state.step} of ${this.identity.totalSteps}`;
       if (this.checkpoint === undefined) {
-        throw new PeftTrainError(code, `${at}: ${message} (there is no earlier checkpoint)`, {
+        throw new PeftTrainError(code, `${at}: ${message} (there is no checkpoint; ${this.kept})`, {
+          hint: "Make room or give another --output_dir; with --checkpointing_steps a run can go on from where it was.",
           cause: error,
         });
       }
