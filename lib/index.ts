@@ -6,6 +6,7 @@ export {
   type WeightedAdapter,
 } from "./adapter/combine.js";
 export { COMBINATION_METHODS, type CombinationMethod } from "./adapter/combine-factors.js";
+export { type AdapterDifference, diffAdapters, type ModuleDifference } from "./adapter/difference.js";
 export type { RetrievalFiles } from "./data/retrieval-set.js";
 export {
   Encoder,
@@ -22,6 +23,11 @@ export {
   type ExportResult,
   exportModel,
 } from "./export/export.js";
+export type { AdapterDescription, CheckpointDescription } from "./inspect/adapter.js";
+export { type Inspection, inspect } from "./inspect/inspect.js";
+export type { ModelDescription } from "./inspect/model.js";
+export type { TensorDescription, TensorsDescription } from "./inspect/tensors.js";
+export { type ConvertOptions, type ConvertResult, convert } from "./merge/convert.js";
 export { type MergeOptions, type MergeResult, type MergeType, mergeAdapter } from "./merge/merge.js";
 export type { VectorDrift } from "./merge/probe.js";
 export type {

@@ -49,6 +49,23 @@ const COMMANDS: Record<string, Command> = {
     describe: "Write a model for transformers, sentence-transformers or ONNX, with an adapter in its weights",
     load: async () => (await import("./export.js")).exportCommand as never,
   },
+  convert: {
+    describe:
+      "Write an adapter or a model in another form: names of tensors, type of numbers, 4 and 8 bits to plain",
+    words: ["SOURCE"],
+    load: async () => (await import("./convert.js")).convertCommand as never,
+  },
+  inspect: {
+    describe: "Say what a folder or a .safetensors file is, and what it would take to load it",
+    words: ["PATH"],
+    load: async () => (await import("./inspect.js")).inspectCommand as never,
+  },
+  diff: {
+    describe:
+      "Hold two adapters against each other: norms, difference and cosine of each matrix; drift of texts",
+    words: ["ADAPTER", "ADAPTER"],
+    load: async () => (await import("./diff.js")).diffCommand as never,
+  },
   report: {
     describe: "Write the report.html of a run again, from the log in its folder",
     words: ["OUT_DIR"],

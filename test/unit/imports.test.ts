@@ -9,7 +9,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["cli"],
   ["doctor"],
   ["index.ts"],
-  ["merge", "export"],
+  ["merge", "export", "inspect"],
   ["train", "report", "encoder.ts", "encoding", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],

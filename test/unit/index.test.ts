@@ -24,7 +24,7 @@ it("a program can fetch libtorch as the command does", async () => {
 });
 
 it("everything that the documentation imports is there", () => {
-  for (const name of ["README.md", "docs/training.md"]) {
+  for (const name of ["README.md", "docs/training.md", "docs/merge-and-export.md"]) {
     const imports = [...read(name).matchAll(/import \{ ([^}]*) \} from "peft-train"/g)];
     expect(imports, name).not.toHaveLength(0);
     for (const item of imports.flatMap(([, items = ""]) => items.split(", "))) {

@@ -1,0 +1,110 @@
+import { PeftTrainError } from "../errors.js";
+import type { HubAccess } from "../hub/access.js";
+import { concatenate, distance, type LoraFactors } from "./factors.js";
+import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
+
+/** What two adapters add to one matrix, against each other; Frobenius norms of scale * B A. */
+export interface ModuleDifference {
+  name: string;
+  /** Undefined where the adapter does not have the module. */
+  rankA: number | undefined;
+  rankB: number | undefined;
+  normA: number;
+  normB: number;
+  /** |a - b| over the larger of both norms; 0 where both are zero. */
+  relativeDifference: number;
+  /** Of the two as vectors; 0 where one of them is zero. */
+  cosine: number;
+}
+
+export interface AdapterDifference extends Omit<ModuleDifference, "name" | "rankA" | "rankB"> {
+  modules: ModuleDifference[];
+  /** Settings of adapter_config.json and peft_train.json that are not the same, as [name, a, b]. */
+  settings: [name: string, a: unknown, b: unknown][];
+}
+
+/**
+ * Holds two adapter folders against each other, module by module and as a whole. The base model is not needed.
+ * @throws ADAPTER_MISMATCH for models of other sizes, and as for reading an adapter.
+ */
+export async function diffAdapters(a: string, b: string, hub: HubAccess = {}): Promise<AdapterDifference> {
+  return compareAdapters(await readStoredAdapter(a, hub), await readStoredAdapter(b, hub));
+}
+
+/** The same for adapters that are read. @throws ADAPTER_MISMATCH for other shapes. */
+export function compareAdapters(a: StoredAdapter, b: StoredAdapter): AdapterDifference {
+  const names = [...new Set([...a.modules.keys(), ...b.modules.keys()])].sort(byLayer);
+  const modules = names.map((name) => compareModule(name, a, b));
+  const sum = (value: (one: ModuleDifference) => number): number =>
+    modules.reduce((total, one) => total + value(one), 0);
+  const [normA, normB] = [Math.sqrt(sum((one) => one.normA ** 2)), Math.sqrt(sum((one) => one.normB ** 2))];
+  const difference = Math.sqrt(sum((one) => (one.relativeDifference * Math.max(one.normA, one.normB)) ** 2));
+  const inner = sum((one) => one.cosine * one.normA * one.normB);
+  return {
+    normA,
+    normB,
+    relativeDifference: over(difference, Math.max(normA, normB)),
+    cosine: over(inner, normA * normB),
+    modules,
+    settings: settingsThatDiffer(a, b),
+  };
+}
+
+function compareModule(name: string, a: StoredAdapter, b: StoredAdapter): ModuleDifference {
+  const [x, y] = [a.modules.get(name), b.modules.get(name)];
+  const shared = { name, rankA: x?.rank, rankB: y?.rank };
+  if (x === undefined || y === undefined) {
+    const norm = distance(scaled((x ?? y) as LoraFactors), scaled((x ?? y) as LoraFactors)).normX;
+    const [normA, normB] = x === undefined ? [0, norm] : [norm, 0];
+    return { ...shared, normA, normB, relativeDifference: norm === 0 ? 0 : 1, cosine: 0 };
+  }
+  if (x.inputs !== y.inputs || x.outputs !== y.outputs) {
+    throw new PeftTrainError(
+      "ADAPTER_MISMATCH",
+      `${name} is [${x.outputs}, ${x.inputs}] in ${a.name} and [${y.outputs}, ${y.inputs}] in ${b.name}: they are for models of other sizes`,
+    );
+  }
+  const { normX, normY, difference, cosine } = distance(scaled(x), scaled(y));
+  return {
+    ...shared,
+    normA: normX,
+    normB: normY,
+    relativeDifference: over(difference, Math.max(normX, normY)),
+    cosine,
+  };
+}
+
+function scaled(factors: LoraFactors): ReturnType<typeof concatenate> {
+  return concatenate([factors], [factors.scale]);
+}
+
+/** In what two configurations differ; the order of a list says nothing. */
+function settingsThatDiffer(a: StoredAdapter, b: StoredAdapter): AdapterDifference["settings"] {
+  const settings = ({ config, record }: StoredAdapter): Map<string, unknown> => {
+    const { targetModules, ...lora } = config.lora;
+    const targets = Array.isArray(targetModules) ? [...targetModules].sort() : targetModules;
+    const texts = record && {
+      prefix: record.question1Prefix,
+      prefix2: record.question2Prefix,
+      pooling: record.pooling,
+      maxLength: record.maxLength,
+      baseWeights: record.base.weights,
+    };
+    return new Map(
+      Object.entries({ ...lora, targetModules: targets, baseModel: config.baseModel, ...texts }),
+    );
+  };
+  const [x, y] = [settings(a), settings(b)];
+  return [...new Set([...x.keys(), ...y.keys()])]
+    .map((name): [string, unknown, unknown] => [name, x.get(name) ?? null, y.get(name) ?? null])
+    .filter(([, one, other]) => JSON.stringify(one) !== JSON.stringify(other));
+}
+
+/** encoder.layer.2 before encoder.layer.10. */
+function byLayer(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
+}
+
+function over(value: number, norm: number): number {
+  return norm === 0 ? 0 : value / norm;
+}

@@ -1,0 +1,159 @@
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import { formatAdapterConfig } from "../adapter/config.js";
+import { CONFIG_FILE } from "../adapter/folder.js";
+import type { LoraConfig } from "../adapter/lora-config.js";
+import { type KeyLayout, readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter.js";
+import { writeFactors } from "../adapter/write-factors.js";
+import { AtomicFolder } from "../data/atomic-folder.js";
+import { PeftTrainError } from "../errors.js";
+import { openModelFolder } from "../model/folder.js";
+import { describeStorage } from "../model/storage.js";
+import type { FloatType } from "../model/tensor-writer.js";
+import { writeModelFolder } from "./model-folder.js";
+
+export const CONVERT_TYPES: readonly FloatType[] = ["float32", "float16", "bfloat16"];
+export const KEY_LAYOUTS: readonly KeyLayout[] = ["plain", "wrapped"];
+
+export interface ConvertOptions {
+  /** How numbers are held. Default: float32. */
+  dtype?: FloatType | undefined;
+  /** Adapters: names of tensors as PEFT writes them for an encoder (plain, the default), or for one that is `model` of a wrapper. */
+  layout?: KeyLayout | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface ConvertResult {
+  /** Absolute. */
+  output: string;
+  kind: "adapter" | "model";
+  /** What was found, and what was written. */
+  from: string;
+  to: string;
+}
+
+/**
+ * Writes an adapter or a model in another form: an adapter's names of tensors, the type of the numbers, and weights in 4 or 8 bits as
+ * the plain numbers that their codes stand for. (`quantize` goes the other way.)
+ * @param output A folder that is not there, or empty; it appears whole or not at all.
+ * @throws USAGE, NOT_FINITE (beyond float16), OUTPUT_EXISTS, OUTPUT_UNWRITABLE, ABORTED, and as for reading either.
+ */
+export async function convert(
+  source: string,
+  output: string,
+  options: ConvertOptions = {},
+): Promise<ConvertResult> {
+  const dtype = options.dtype ?? "float32";
+  const { layout } = options;
+  for (const [name, value, values] of [
+    ["dtype", dtype, CONVERT_TYPES],
+    ["layout", layout ?? "plain", KEY_LAYOUTS],
+  ] as const) {
+    if ((values as readonly string[]).includes(value)) continue;
+    const hint = ["nf4", "fp4", "int8"].includes(value)
+      ? "npx peft-train quantize MODEL --out DIR writes 4 and 8 bits."
+      : undefined;
+    throw new PeftTrainError(
+      "USAGE",
+      `${name}: expected one of ${values.join(", ")}, found ${JSON.stringify(value)}`,
+      hint === undefined ? {} : { hint },
+    );
+  }
+  const isAdapter = await stat(path.join(source, CONFIG_FILE)).then(
+    () => true,
+    () => false,
+  );
+  if (!isAdapter && layout !== undefined) {
+    throw new PeftTrainError(
+      "USAGE",
+      `layout is for adapters, and ${source} is none: it has no ${CONFIG_FILE}`,
+      {
+        hint: "Leave it out, or give the folder of an adapter.",
+      },
+    );
+  }
+  return isAdapter
+    ? convertAdapter(source, output, dtype, layout ?? "plain", options.signal)
+    : convertModel(source, output, dtype, options.signal);
+}
+
+async function convertAdapter(
+  source: string,
+  output: string,
+  dtype: FloatType,
+  layout: KeyLayout,
+  signal: AbortSignal | undefined,
+): Promise<ConvertResult> {
+  const adapter = await readStoredAdapter(source);
+  await using folder = await AtomicFolder.create(output);
+  await writeFactors(folder.draft, {
+    modules: adapter.modules,
+    config: configFor(adapter, layout),
+    record: adapter.record,
+    dtype,
+    layout,
+    tokenizer: adapter.folder,
+  });
+  stopIf(signal, output);
+  await folder.commit();
+  const from = `${adapter.layout} names, ${adapter.dtypes.join(" and ")}`;
+  return { output: folder.path, kind: "adapter", from, to: `${layout} names, ${dtype}` };
+}
+
+async function convertModel(
+  source: string,
+  output: string,
+  dtype: FloatType,
+  signal: AbortSignal | undefined,
+): Promise<ConvertResult> {
+  const model = await openModelFolder(source, { signal });
+  await using folder = await AtomicFolder.create(output);
+  await writeModelFolder(folder.draft, model, undefined, dtype);
+  stopIf(signal, output);
+  await folder.commit();
+  const from = model.quantized === undefined ? "plain numbers" : describeStorage(model.quantized);
+  return { output: folder.path, kind: "model", from, to: dtype };
+}
+
+/** The same settings; where names change, every module by its new name, for patterns may have meant the old ones. */
+function configFor(adapter: StoredAdapter, layout: KeyLayout): string {
+  const { config, record, modules } = adapter;
+  const prefix = layout === "wrapped" ? "model." : "";
+  const spec = {
+    modules: [...modules].map(([name, { rank, scale }]) => ({ name: prefix + name, rank, scale })),
+    dropout: config.lora.loraDropout,
+  };
+  const base = config.baseModel ?? record?.baseModel ?? null;
+  const revision = typeof config.raw.revision === "string" ? config.raw.revision : null;
+  if (layout === adapter.layout) return formatAdapterConfig(config.lora, spec, base, revision);
+  const { r, loraAlpha, useRslora } = config.lora;
+  const alphaOf = (rank: number, scale: number): number => scale * (useRslora ? Math.sqrt(rank) : rank);
+  const differing = (
+    value: (one: { rank: number; scale: number }) => number,
+    usual: number,
+  ): Record<string, number> =>
+    Object.fromEntries(
+      spec.modules
+        .map((one): [string, number] => [one.name, value(one)])
+        .filter(([, found]) => found !== usual),
+    );
+  const lora: LoraConfig = {
+    ...config.lora,
+    targetModules: spec.modules.map(({ name }) => name),
+    excludeModules: null,
+    layersToTransform: null,
+    layersPattern: null,
+    rankPattern: differing(({ rank }) => rank, r),
+    alphaPattern: differing(({ rank, scale }) => exact(alphaOf(rank, scale)), loraAlpha),
+  };
+  return formatAdapterConfig(lora, spec, base, revision);
+}
+
+/** alpha was divided and multiplied by the same number: off by its last bit at most. */
+function exact(alpha: number): number {
+  return Number(alpha.toPrecision(12));
+}
+
+function stopIf(signal: AbortSignal | undefined, output: string): void {
+  if (signal?.aborted) throw new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
+}

@@ -1,0 +1,135 @@
+import { existsSync, readFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import { readStoredAdapter } from "../../lib/adapter/stored-adapter.js";
+import { Encoder } from "../../lib/encoder.js";
+import { ModelWeights } from "../../lib/model/model-weights.js";
+import { goldenPath, manifest } from "../parity/golden.js";
+import { type Outcome, runCli } from "../support/cli.js";
+import { copyQuantModel, readRaw } from "../support/quant-golden.js";
+import { temporaryFolder } from "../support/temporary-folder.js";
+import { writeTinyModel } from "../support/tiny-model.js";
+
+const temporary = temporaryFolder();
+const run = (...args: string[]): Promise<Outcome> =>
+  runCli(args, { cwd: temporary.path(), env: { PEFT_TRAIN_LIBTORCH: "/nonexistent/libtorch" } });
+
+async function converted(source: string, out: string, ...args: string[]): Promise<string> {
+  const { stdout, stderr, code } = await run("convert", source, `--out=${out}`, ...args);
+  expect([stderr, code]).toEqual(["", 0]);
+  return stdout;
+}
+
+beforeAll(() => {
+  writeTinyModel(temporary.path("model"));
+});
+
+describe("convert of an adapter", () => {
+  const adapter = (name: string) => goldenPath(`adapters/${name}`);
+
+  it("brings the names of a wrapped model to PEFT's own, and says so", async () => {
+    const stdout = await converted(adapter("qkv-wrapped"), "plain");
+    expect(stdout).toMatch(/^plain: an adapter, wrapped names, F32 in .*, now plain names, float32\n$/);
+    const plain = readRaw(`${adapter("qkv")}/adapter_model.safetensors`);
+    const found = readRaw(temporary.path("plain", "adapter_model.safetensors"));
+    expect([...found.keys()].sort()).toEqual([...plain.keys()].sort());
+    for (const [key, { bytes }] of found)
+      expect(bytes.equals(plain.get(key)?.bytes as Buffer), key).toBe(true);
+  });
+
+  // Patterns, regular expressions and layers_to_transform are written for one set of names.
+  for (const name of Object.keys(manifest.adapters)) {
+    it(`there and back is the same adapter: ${name}`, async () => {
+      await converted(adapter(name), `w-${name}`, "--layout=wrapped");
+      await converted(temporary.path(`w-${name}`), `p-${name}`, "--quiet");
+      const [first, ...others] = await Promise.all(
+        [adapter(name), temporary.path(`w-${name}`), temporary.path(`p-${name}`)].map((one) =>
+          readStoredAdapter(one),
+        ),
+      );
+      expect(others.map(({ layout }) => layout)).toEqual(["wrapped", "plain"]);
+      for (const other of others) {
+        expect([...other.modules.keys()].sort()).toEqual([...(first?.modules.keys() ?? [])].sort());
+        for (const [module, wanted] of first?.modules ?? []) {
+          const found = other.modules.get(module);
+          expect(found).toMatchObject({ rank: wanted.rank });
+          expect(found?.scale).toBeCloseTo(wanted.scale, 12);
+          expect(found?.a).toEqual(wanted.a);
+          expect(found?.b).toEqual(wanted.b);
+        }
+      }
+    });
+  }
+
+  it("holds numbers as it is told, and the engine loads them", async () => {
+    for (const [dtype, stored] of [
+      ["float16", "F16"],
+      ["bfloat16", "BF16"],
+    ] as const) {
+      const { model } = manifest.adapters["all-linear"] as { model: string };
+      const vectors: Float32Array[] = [];
+      await converted(adapter("all-linear"), dtype, `--dtype=${dtype}`);
+      const raw = readRaw(temporary.path(dtype, "adapter_model.safetensors"));
+      expect(new Set([...raw.values()].map((tensor) => tensor.dtype))).toEqual(new Set([stored]));
+      for (const one of [adapter("all-linear"), temporary.path(dtype)]) {
+        const folder = writeTinyModel(temporary.path(`base-${dtype}`), {
+          config: { hidden_size: 32, num_hidden_layers: 3, intermediate_size: 96, num_attention_heads: 4 },
+        });
+        expect(model).toBe("plain");
+        await using encoder = await Encoder.load(folder, { adapter: one });
+        vectors.push(...(await encoder.encode(["how do I learn to swim"])));
+      }
+      const [x, y] = vectors as [Float32Array, Float32Array];
+      const cosine = x.reduce((sum, value, i) => sum + value * (y[i] as number), 0);
+      expect(cosine).toBeGreaterThan(dtype === "float16" ? 1 - 1e-6 : 1 - 1e-4);
+      expect(x).not.toEqual(y);
+    }
+  });
+});
+
+describe("convert of a model", () => {
+  it("brings 4 and 8 bits to the numbers that their codes stand for", async () => {
+    for (const name of ["nf4", "nf4-double", "fp4", "int8"]) {
+      copyQuantModel(name, temporary.path(name));
+      expect(await converted(name, `plain-${name}`)).toMatch(/a model, (nf4|fp4|int8), .* now float32\n$/);
+      const config = JSON.parse(readFileSync(temporary.path(`plain-${name}`, "config.json"), "utf8"));
+      expect(config).not.toHaveProperty("quantization_config");
+      await using from = await ModelWeights.open(temporary.path(name, "model.safetensors"));
+      await using to = await ModelWeights.open(temporary.path(`plain-${name}`, "model.safetensors"));
+      expect(to.names).toEqual(from.names);
+      for (const key of to.names) {
+        expect(to.isQuantized(key)).toBe(false);
+        expect(await to.floats(key)).toEqual(await from.floats(key));
+      }
+    }
+  });
+
+  it("brings it to 16 bits and back without another loss", async () => {
+    await converted("model", "half", "--dtype=float16", "--json");
+    await converted("half", "again");
+    await converted("again", "half2", "--dtype=float16");
+    const [half, half2] = ["half", "half2"].map((name) =>
+      readFileSync(temporary.path(name, "model.safetensors")),
+    );
+    expect(half?.equals(half2 as Buffer)).toBe(true);
+    expect(half?.length).toBeLessThan(
+      readFileSync(temporary.path("model", "model.safetensors")).length * 0.6,
+    );
+  });
+
+  it.each([
+    [["--out=x"], /the folder of an adapter or a model is required/, 2],
+    [["model"], /--out is required/, 2],
+    [
+      ["model", "--out=x", "--dtype=nf4"],
+      /dtype: expected one of float32, .*\nhint: npx peft-train quantize/,
+      2,
+    ],
+    [["model", "--out=x", "--layout=wrapped"], /layout is for adapters, and model is none/, 2],
+    [["model", "--out=model"], /model is not empty/, 1],
+  ])("refuses %j", async (args, message, expected) => {
+    const { stderr, stdout, code } = await run("convert", ...args);
+    expect(stderr).toMatch(message);
+    expect([stdout, code]).toEqual(["", expected]);
+    expect(existsSync(temporary.path("x"))).toBe(false);
+  });
+});
