@@ -1,6 +1,7 @@
 // Lays out what the tarball holds, apart from the checkout: `files` of package.json, and compiled code as a prebuild.
 import { cpSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /** Always packed by npm, listed or not. */
 const ALWAYS = ["package.json", "README.md", "LICENSE"];
@@ -35,4 +36,14 @@ function hasSource(root, file) {
   const compiled = /^(.*)\.(js|d\.ts|js\.map)$/.exec(file.slice(join(root, "dist").length + 1));
   if (!file.startsWith(join(root, "dist")) || compiled === null) return true;
   return existsSync(join(root, "lib", `${compiled[1]}.ts`));
+}
+
+// node scripts/stage.mjs FOLDER: with build/Release as the prebuild.
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [target] = process.argv.slice(2);
+  if (target === undefined) {
+    console.error("usage: node scripts/stage.mjs FOLDER");
+    process.exit(2);
+  }
+  stage(fileURLToPath(new URL("..", import.meta.url)), target, undefined);
 }

@@ -1,5 +1,7 @@
 // The newest versions of the system's libraries that a compiled file asks for, from its dynamic symbols.
+// node scripts/symbol-versions.mjs FILE... ends with 1 where one asks for more than the floor.
 import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
 
 /** What every system with glibc 2.28 has: RHEL 8, Debian 10, Ubuntu 20.04. */
 export const FLOOR = { GLIBC: "2.28", GLIBCXX: "3.4.25", CXXABI: "1.3.11" };
@@ -35,4 +37,12 @@ function isNewer(a, b) {
     if ((x[i] ?? 0) !== (y[i] ?? 0)) return (x[i] ?? 0) > (y[i] ?? 0);
   }
   return false;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const file of process.argv.slice(2)) {
+    const above = aboveFloor(symbolVersions(file));
+    console.log(`${file}: ${above.join(", ") || "in order"}`);
+    if (above.length > 0) process.exitCode = 1;
+  }
 }

@@ -102,7 +102,7 @@ async function findWheel(
   const found = isJson ? findInJson(body, wheel.file) : findInHtml(body, wheel.file);
   if (found === undefined) {
     throw new PeftTrainError("DOWNLOAD_FAILED", `${page} has no ${wheel.file}`, {
-      hint: "Give the address of a full index: npx peft-train setup --mirror https://pypi.org/simple",
+      hint: "Give the address of an index that has all of torch, or leave --mirror out.",
     });
   }
   const url = new URL(found.href, base);

@@ -31,6 +31,6 @@ export function parseMirror(text: string): Mirror {
 
 function unfit(text: string, why: string): PeftTrainError {
   return new PeftTrainError("USAGE", `--mirror=${text}: ${why}`, {
-    hint: `Give the address of a package index such as ${DEFAULT_INDEX}, a folder of wheels, or torch's wheel.`,
+    hint: "Give the address of a package index (https://HOST/simple), a folder of wheels, or torch's wheel.",
   });
 }

@@ -2,7 +2,8 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { engineTorchVersion } from "../../../lib/native/locate.js";
 import type { Gpu } from "../../../lib/setup/gpu.js";
-import { minorVersion } from "../../../lib/setup/pin.js";
+import { DEFAULT_INDEX } from "../../../lib/setup/mirror.js";
+import { CUDA_WHEELS, minorVersion } from "../../../lib/setup/pin.js";
 import { type PlanOptions, planInstall } from "../../../lib/setup/plan.js";
 import { makeFakePython } from "../../support/fake-python.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
@@ -29,8 +30,8 @@ describe("the device", () => {
   >([
     ["auto", none, "cpu", undefined, undefined],
     ["auto", gpu(13000), "cuda", undefined, undefined],
-    ["auto", gpu(12040), "cuda", "https://download.pytorch.org/whl/cu126", /runs CUDA 12\.4: taking/],
-    ["auto", gpu(13000, "7.0"), "cuda", "https://download.pytorch.org/whl/cu126", /for CUDA 12\.6/],
+    ["auto", gpu(12040), "cuda", CUDA_WHEELS[1]?.index, /runs CUDA 12\.4: taking/],
+    ["auto", gpu(13000, "7.0"), "cuda", CUDA_WHEELS[1]?.index, /for CUDA 12\.6/],
     ["auto", gpu(11040), "cpu", undefined, /needs a driver from 525 on\. Fetching for the CPU/],
     ["auto", { ...none, present: true, failure: "no libcuda" }, "cpu", undefined, /no libcuda.*doctor/],
     ["cuda", none, "cuda", undefined, /no NVIDIA GPU here/],
@@ -93,7 +94,7 @@ describe("the mirror", () => {
       kind: "https",
       index: "https://pypi.example/simple",
     });
-    expect((await plan({}, "bare")).way).toEqual({ kind: "https", index: "https://pypi.org/simple" });
+    expect((await plan({}, "bare")).way).toEqual({ kind: "https", index: DEFAULT_INDEX });
     const env = { PATH: "", PIP_INDEX_URL: "https://pip.example/simple" };
     expect((await plan({ env })).way).toEqual({ kind: "https", index: env.PIP_INDEX_URL });
     const named = { PATH: "", PEFT_TRAIN_MIRROR: "https://mirror.example/simple" };
