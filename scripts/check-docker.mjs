@@ -76,10 +76,9 @@ function copyLines(text, { stages, rootOf, stage, folder }) {
   const place = `${rootOf(stage)}${target.startsWith("/") ? target : join(folder, target)}`;
   if (from !== undefined) return sources.map((source) => `cp -r ${rootOf(stages[from])}${source} ${place}`);
   const names = sources.flatMap((source) => (source === "." ? contextNames(root) : [source]));
-  // --parents keeps test/native below test/.
-  return [
-    `(cd ${quote(root)} && cp -r --remove-destination --parents ${names.map(quote).join(" ")} ${place})`,
-  ];
+  const inside = target.startsWith("/") ? target : join(folder, target);
+  const unpack = `chroot ${rootOf(stage)} tar --unlink-first -x -C ${inside}`;
+  return [`tar -c -C ${quote(root)} ${names.map(quote).join(" ")} | ${unpack}`];
 }
 
 function quote(text) {
