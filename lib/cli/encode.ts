@@ -14,7 +14,7 @@ export const ENCODE_FLAGS = [
 ] as const satisfies OptionName[];
 
 export const encodeCommand: CommandModule<object, FlagValues> = {
-  command: "encode",
+  command: "encode [file]",
   describe: "Turn texts into vectors, with an adapter or without",
   builder: (yargs) =>
     withFlags(yargs, ENCODE_FLAGS, { group: "Options:" })
@@ -29,11 +29,21 @@ export const encodeCommand: CommandModule<object, FlagValues> = {
           describe:
             "Folder of an adapter or its name on the Hub, of this package or of PEFT; it says prefix, pooling and max_length",
         },
-        input: { group: "Options:", describe: "Texts: .txt (one a line), .jsonl, .csv or .tsv [required]" },
-        column: { group: "Options:", describe: "Column or key of the text in a .csv, .tsv or .jsonl file" },
-        output: {
+        input: {
           group: "Options:",
-          describe: "Vectors, float32, one row a text in input order: .npy or .jsonl [required]",
+          describe: "Texts, where no FILE is given: .txt (one a line), .jsonl, .csv, .tsv or .parquet",
+        },
+        column: { group: "Options:", describe: "Column or key of the text in a file that has several" },
+        output: {
+          alias: "out",
+          group: "Options:",
+          describe:
+            "Vectors, float32, one row a text in input order: .npy, .jsonl or .parquet; also --out [required]",
+        },
+        resume: {
+          type: "boolean",
+          group: "Options:",
+          describe: "Go on with what an earlier run left of --output, to the same bytes",
         },
         normalize: {
           type: "boolean",
@@ -44,7 +54,7 @@ export const encodeCommand: CommandModule<object, FlagValues> = {
         ...OUTPUT_FLAGS,
       })
       .example(
-        '$0 encode --model_name_or_path=models/e5-small-v2 --input=texts.txt --prefix="query: " --output=vectors.npy',
+        '$0 encode texts.txt --model_name_or_path=models/e5-small-v2 --prefix="query: " --out=vectors.npy',
         "",
       ) as never,
   handler: async (args) => (await import("./run-encode.js")).runEncode(args),

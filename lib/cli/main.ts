@@ -29,6 +29,7 @@ const COMMANDS: Record<string, Command> = {
   },
   encode: {
     describe: "Turn texts into vectors, with an adapter or without",
+    words: ["FILE"],
     load: async () => (await import("./encode.js")).encodeCommand as never,
   },
   quantize: {

@@ -105,7 +105,11 @@ function forget(temporary: string): void {
 }
 
 /** The system may write less than it was asked to. */
-async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number | null): Promise<void> {
+export async function writeAll(
+  handle: FileHandle,
+  bytes: Uint8Array,
+  position: number | null,
+): Promise<void> {
   for (let start = 0; start < bytes.length; ) {
     const at = position === null ? null : position + start;
     const { bytesWritten } = await handle.write(bytes, start, bytes.length - start, at);

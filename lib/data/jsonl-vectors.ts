@@ -1,25 +1,25 @@
 import { PeftTrainError } from "../errors.js";
-import { AtomicFile } from "./atomic-file.js";
 import { rowCount } from "./npy.js";
-import type { VectorWriter } from "./vectors.js";
+import type { StoppedWriter, VectorFile, VectorWriter } from "./vectors.js";
 
 /** Writes one JSON array a line, each number with the digits that give its float32 back. */
 export class JsonlVectorWriter implements VectorWriter {
-  private rows = 0;
+  rows: number;
 
-  private constructor(
-    private readonly file: AtomicFile,
+  constructor(
+    private readonly file: VectorFile,
     private readonly dim: number,
-  ) {}
-
-  /** @throws OUTPUT_UNWRITABLE */
-  static async open(path: string, dim: number): Promise<JsonlVectorWriter> {
-    return new JsonlVectorWriter(await AtomicFile.create(path), dim);
+    stopped?: StoppedWriter,
+  ) {
+    this.rows = stopped?.rows ?? 0;
   }
+
+  state(): undefined {}
 
   /** @throws NOT_FINITE: JSON has no NaN or infinity. */
   async write(vectors: Float32Array): Promise<void> {
     const rows = rowCount(vectors, this.dim);
+    let text = "";
     for (let row = 0; row < rows; row++) {
       const numbers = Array.from(vectors.subarray(row * this.dim, (row + 1) * this.dim), float32Text);
       if (numbers.some((text) => text === undefined)) {
@@ -28,9 +28,10 @@ export class JsonlVectorWriter implements VectorWriter {
           `vector ${this.rows + 1} for ${this.file.path} has NaN or infinity in it`,
         );
       }
-      await this.file.write(`[${numbers.join(",")}]\n`);
+      text += `[${numbers.join(",")}]\n`;
       this.rows++;
     }
+    await this.file.write(text);
   }
 
   close(): Promise<void> {

@@ -1,7 +1,7 @@
 import os from "node:os";
 import { PeftTrainError } from "../errors.js";
 import { AtomicFile } from "./atomic-file.js";
-import type { VectorWriter } from "./vectors.js";
+import type { StoppedWriter, VectorFile, VectorWriter } from "./vectors.js";
 
 /** Room for the longest shape, so that the header can be written again once the number of rows is known. */
 const HEADER_BYTES = 128;
@@ -11,19 +11,24 @@ const HEADER_BYTES = 128;
  * The file appears under its name when `close` returns, and not at all after `abort`.
  */
 export class NpyWriter implements VectorWriter {
-  private rows = 0;
-
   private constructor(
-    private readonly file: AtomicFile,
+    private readonly file: VectorFile,
     private readonly dim: number,
+    public rows: number,
   ) {}
 
   /** @throws OUTPUT_UNWRITABLE */
   static async open(path: string, dim: number): Promise<NpyWriter> {
-    const file = await AtomicFile.create(path);
-    await file.write(header(0, dim));
-    return new NpyWriter(file, dim);
+    return NpyWriter.over(await AtomicFile.create(path), dim);
   }
+
+  /** Into an open file. */
+  static async over(file: VectorFile, dim: number, stopped?: StoppedWriter): Promise<NpyWriter> {
+    if (stopped === undefined) await file.write(header(0, dim));
+    return new NpyWriter(file, dim, stopped?.rows ?? 0);
+  }
+
+  state(): undefined {}
 
   async write(vectors: Float32Array): Promise<void> {
     this.rows += rowCount(vectors, this.dim);

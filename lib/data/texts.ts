@@ -4,63 +4,64 @@ import { unpackedName } from "./byte-stream.js";
 import { openCsvTable } from "./csv-table.js";
 import { readJsonLines } from "./json-lines.js";
 import { readLines } from "./lines.js";
-import { columnIndex } from "./table.js";
+import { openParquetTable } from "./parquet-table.js";
+import { columnIndex, type Table } from "./table.js";
 
-/**
- * The texts of a file, in its order: one a line of `.txt` (blank lines are empty texts), a JSON string or an object's
- * `column` a line of `.jsonl` (blank lines are passed over), a column of `.csv` or `.tsv`.
- * @param column May be left out for a file of plain texts or of one column.
- * @throws USAGE, FILE_NOT_FOUND, FILE_UNREADABLE, DATA_EMPTY, DATA_COLUMN or DATA_MALFORMED.
- */
+/** The texts of a file, all at once; as `streamTexts`. @throws As `streamTexts`, and DATA_EMPTY. */
 export async function readTexts(file: string, column?: string): Promise<string[]> {
-  const texts = await readers(file)(file, column);
+  const texts: string[] = [];
+  for await (const some of streamTexts(file, column)) for (const text of some) texts.push(text);
   if (texts.length === 0) throw new PeftTrainError("DATA_EMPTY", `${file} holds no texts`);
   return texts;
 }
 
-type Reader = (file: string, column: string | undefined) => Promise<string[]>;
-
-function readers(file: string): Reader {
+/**
+ * The texts of a file in its order, in groups as they are read: one a line of `.txt` (blank lines are empty texts), a JSON string or an
+ * object's `column` a line of `.jsonl` (blank lines are passed over), a column of `.csv`, `.tsv` or `.parquet`.
+ * @param column May be left out for a file of plain texts or of one column.
+ * @param onBytes Sees the bytes of the file as they are read.
+ * @throws USAGE, FILE_NOT_FOUND, FILE_UNREADABLE, DATA_EMPTY (no header), DATA_COLUMN or DATA_MALFORMED.
+ */
+export async function* streamTexts(
+  file: string,
+  column?: string,
+  onBytes?: (bytes: Uint8Array) => void,
+): AsyncGenerator<string[]> {
   switch (path.extname(unpackedName(file)).toLowerCase()) {
     case ".txt":
-      return textLines;
+      refuseColumn(file, column);
+      yield* readLines(file, onBytes);
+      return;
     case ".jsonl":
     case ".ndjson":
-      return jsonLines;
+      for await (const group of readJsonLines(file, onBytes)) {
+        yield group.map(({ value, line }) => jsonText(value, column, `${file}, line ${line}`));
+      }
+      return;
     case ".csv":
     case ".tsv":
     case ".tab":
-      return tableColumn;
+      yield* tableColumn(await openCsvTable(file, onBytes), column);
+      return;
+    case ".parquet":
+      yield* tableColumn(await openParquetTable(file, onBytes), column);
+      return;
     default:
-      throw new PeftTrainError("USAGE", `expected texts in a .txt, .jsonl, .csv or .tsv file, got ${file}`, {
-        hint: "The extension says how the file is read.",
-      });
+      throw new PeftTrainError(
+        "USAGE",
+        `expected texts in a .txt, .jsonl, .csv, .tsv or .parquet file, got ${file}`,
+        { hint: "The extension says how the file is read." },
+      );
   }
 }
 
-async function textLines(file: string, column: string | undefined): Promise<string[]> {
-  if (column !== undefined) {
-    throw new PeftTrainError(
-      "USAGE",
-      `a .txt file has no columns, so ${file} has no column ${JSON.stringify(column)}`,
-      {
-        hint: "Leave the column out, or give a .csv, .tsv or .jsonl file.",
-      },
-    );
-  }
-  const texts: string[] = [];
-  for await (const lines of readLines(file)) {
-    for (const line of lines) texts.push(line);
-  }
-  return texts;
-}
-
-async function jsonLines(file: string, column: string | undefined): Promise<string[]> {
-  const texts: string[] = [];
-  for await (const group of readJsonLines(file)) {
-    for (const { value, line } of group) texts.push(jsonText(value, column, `${file}, line ${line}`));
-  }
-  return texts;
+function refuseColumn(file: string, column: string | undefined): void {
+  if (column === undefined) return;
+  throw new PeftTrainError(
+    "USAGE",
+    `a .txt file has no columns, so ${file} has no column ${JSON.stringify(column)}`,
+    { hint: "Leave the column out, or give a .csv, .tsv or .jsonl file." },
+  );
 }
 
 function jsonText(value: unknown, column: string | undefined, where: string): string {
@@ -95,21 +96,14 @@ function jsonText(value: unknown, column: string | undefined, where: string): st
   return text;
 }
 
-async function tableColumn(file: string, column: string | undefined): Promise<string[]> {
-  const table = await openCsvTable(file);
+async function* tableColumn(table: Table, column: string | undefined): AsyncGenerator<string[]> {
   if (column === undefined && table.columns.length > 1) {
     throw new PeftTrainError(
       "USAGE",
-      `${file} has the columns ${table.columns.join(", ")}, and no column was named`,
-      {
-        hint: "Name the one that holds the texts, as in --column text.",
-      },
+      `${table.path} has the columns ${table.columns.join(", ")}, and no column was named`,
+      { hint: "Name the one that holds the texts, as in --column text." },
     );
   }
-  const index = column === undefined ? 0 : columnIndex(table, column);
-  const texts: string[] = [];
-  for await (const records of table.records) {
-    for (const record of records) texts.push(record.fields[index] as string);
-  }
-  return texts;
+  const index = columnIndex(table, column ?? (table.columns[0] as string));
+  for await (const records of table.records) yield records.map(({ fields }) => fields[index] as string);
 }

@@ -295,7 +295,7 @@ describe("a command line that says what cannot be is refused in one line", () =>
     [
       "encode to a name of no kind",
       ["encode", "--model_name_or_path=model", "--input=train.csv", "--output=v.bin"],
-      /--output=v\.bin: expected .*\.npy or \.jsonl/,
+      /--output=v\.bin: expected .*\.npy, \.jsonl or \.parquet/,
     ],
     [
       "encode from no file",

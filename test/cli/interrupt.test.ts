@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { beforeAll, expect, it } from "vitest";
 import { outcome, startCli } from "../support/cli.js";
@@ -16,18 +16,18 @@ beforeAll(() => {
 });
 
 const leftOvers = () => readdirSync(temporary.path()).filter((name) => name.endsWith(".tmp"));
+const partial = (end = "") => existsSync(temporary.path(`vectors.npy.partial${end}`));
 
 for (const [presses, code] of [
   [1, 130],
   [2, 130],
 ] as const) {
-  it(`encode leaves nothing after Ctrl-C, pressed ${presses} times`, async () => {
+  it(`encode leaves nothing but what it can go on from after Ctrl-C, pressed ${presses} times`, async () => {
+    for (const end of ["", ".json"]) rmSync(temporary.path(`vectors.npy.partial${end}`), { force: true });
     const args = ["encode", "--model_name_or_path=model", "--input=texts.txt", "--output=vectors.npy"];
     const child = startCli(args, { cwd: temporary.path() });
     const ended = outcome(child);
-    while (leftOvers().length === 0 && child.exitCode === null) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    while (!partial() && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 10));
     child.kill("SIGINT");
     if (presses > 1) {
       await once(child.stderr, "data"); // "stopping": the first has been heard
@@ -37,6 +37,8 @@ for (const [presses, code] of [
     expect(result.code, result.stderr).toBe(code);
     expect(leftOvers()).toEqual([]);
     expect(existsSync(temporary.path("vectors.npy"))).toBe(false);
+    // Either nothing, or rows with a checkpoint.
+    expect(partial()).toBe(partial(".json"));
   });
 }
 
