@@ -25,7 +25,7 @@ function findCmakeJs() {
   try {
     return createRequire(import.meta.url).resolve("cmake-js/bin/cmake-js");
   } catch {
-    console.error(`cmake-js is not installed. Run: cd ${root} && npm install --include=dev --ignore-scripts`);
+    console.error(`cmake-js is not installed. Run: npm install --no-save cmake-js@8`);
     return process.exit(1);
   }
 }

@@ -65,15 +65,20 @@ export async function loadFinding(
 ): Promise<{ finding: Finding; engine?: LoadedEngine }> {
   const { value, failure } = await probe<LoadedEngine>("libtorch", env, "", LOAD_MS);
   const again = `npx peft-train setup --force${located.cuda === undefined ? "" : " --device cuda"}`;
-  const mend =
-    located.source === "the cache" ? again : `unset PEFT_TRAIN_LIBTORCH VIRTUAL_ENV; npx peft-train setup`;
-  if (value === undefined) return { finding: failed("load", failure, mend) };
+  // The cache comes before any other place but the variable.
+  const mend = located.source === "PEFT_TRAIN_LIBTORCH" ? `unset PEFT_TRAIN_LIBTORCH && ${again}` : again;
+  if (value === undefined) {
+    const isAddon = failure.code === "ADDON_MISSING";
+    return {
+      finding: isAddon ? failed("load", failure, BUILD_COMMAND) : problem("load", failure.message, mend),
+    };
+  }
   const { torchVersion, cpuKernels, cudaDevices, seconds, noCuda } = value;
   const sees =
     located.cuda === undefined ? "" : `, sees ${cudaDevices} CUDA device${cudaDevices === 1 ? "" : "s"}`;
   const found = `built for ${torchVersion}, ${cpuKernels} kernels${sees}, loaded in ${seconds.toFixed(1)} s`;
   if (noCuda !== undefined) {
-    const missing = problem("load", `works on the CPU alone, CUDA's libraries do not load: ${noCuda}`, again);
+    const missing = problem("load", `works on the CPU alone, CUDA's libraries do not load: ${noCuda}`, mend);
     return { finding: { ...missing, details: { ...value } }, engine: value };
   }
   return { finding: { check: "load", status: "ok", found, details: { ...value } }, engine: value };

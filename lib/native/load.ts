@@ -44,7 +44,9 @@ export function loadEngine(): NativeEngine {
     engine = {
       info: () => ({ ...native.info(), ...(native.noCuda !== undefined && { noCuda: native.noCuda }) }),
       open: (options: OpenOptions): Promise<NativeEncoder> =>
-        withTypedErrors(native).open(options).then(withTypedErrors),
+        withTypedErrors(native)
+          .open(options)
+          .then(withTypedErrors, (error) => Promise.reject(withReason(error, native.noCuda))),
       quantize: (options, onProgress) => withTypedErrors(native).quantize(options, onProgress),
     };
     return engine;
@@ -80,6 +82,16 @@ export function cudaDriver(): CudaDriver {
   if (loader.cudaDriver !== undefined) return loader.cudaDriver();
   throw new PeftTrainError("ADDON_MISSING", `${path} was built for an earlier version of this package`, {
     hint: `Build it again with: ${BUILD_COMMAND}`,
+  });
+}
+
+/** A GPU that libtorch does not see because its CUDA half was not loaded. */
+export function withReason(error: unknown, noCuda: string | undefined): unknown {
+  const isDevice = error instanceof PeftTrainError && error.code === "DEVICE_UNAVAILABLE";
+  if (noCuda === undefined || !isDevice) return error;
+  return new PeftTrainError(error.code, `${error.message}: CUDA's libraries do not load (${noCuda})`, {
+    cause: error,
+    hint: "Run: npx peft-train setup --force --device cuda; or use --device cpu. npx peft-train doctor says more.",
   });
 }
 

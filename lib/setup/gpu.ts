@@ -32,7 +32,9 @@ export async function examineGpu(env: NodeJS.ProcessEnv, root = "/", timeoutMs =
   const driver = /Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)/.exec(text)?.[1];
   const present = driver !== undefined || existsSync(join(root, "dev/nvidia0")) || isOnBus(root);
   const { value, failure } = await runProbe<CudaDriver>(MAIN, [], { env, timeoutMs });
-  const reason = value?.error ?? (failure && `the driver's library ${failure.message}`);
+  const unasked = failure?.code === "ADDON_MISSING"; // it is the addon that asks
+  const why = unasked ? "the driver was not asked, as there is no addon" : `its library ${failure?.message}`;
+  const reason = value?.error ?? (failure && why);
   return {
     // On WSL2 there is neither module nor device file, only the library.
     present: present || (value?.devices?.length ?? 0) > 0,

@@ -100,7 +100,7 @@ describe("peft-train doctor", () => {
     expect(check("load")).toMatchObject({
       status: "problem",
       found: expect.stringMatching(/CPU alone.*libcudart\.so\.99: cannot open shared object file/),
-      next: "npx peft-train setup --force --device cuda",
+      next: "unset PEFT_TRAIN_LIBTORCH && npx peft-train setup --force --device cuda",
     });
     expect(check("train.cpu").status).toBe("ok");
   });
