@@ -32,6 +32,11 @@ const COMMANDS: Record<string, Command> = {
     words: ["FILE"],
     load: async () => (await import("./encode.js")).encodeCommand as never,
   },
+  search: {
+    describe: "Find the texts of an encoded file that are nearest to a text",
+    words: ["TEXT"],
+    load: async () => (await import("./search.js")).searchCommand as never,
+  },
   quantize: {
     describe: "Write a model in 4 or 8 bits a weight, for this package and for Python",
     words: ["MODEL"],

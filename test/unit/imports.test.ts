@@ -10,7 +10,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["doctor"],
   ["index.ts"],
   ["merge", "export", "inspect"],
-  ["train", "report", "encoder.ts", "encoding", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
+  ["train", "report", "encoder.ts", "encoding", "search.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
   ["adapter"],
   ["model"],
   ["native", "setup", "hub"],
