@@ -1,7 +1,7 @@
 import { PeftTrainError } from "../errors.js";
 import { isObject, type JsonObject } from "../model/json-file.js";
 import type { AdapterSpec } from "../native/types.js";
-import type { LoraConfig, LoraInit } from "./lora-config.js";
+import { type LoraConfig, type LoraInit, splitsBase } from "./lora-config.js";
 import { storedExclusions, storedTargets } from "./targets.js";
 import { refuseVariants } from "./variants.js";
 
@@ -54,9 +54,11 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
   if (!(layers === null || isLayer(layers) || (Array.isArray(layers) && layers.every(isLayer)))) {
     throw fail("layers_to_transform", "a layer number or a list of them");
   }
-  if (raw.use_rslora !== undefined && raw.use_rslora !== null && typeof raw.use_rslora !== "boolean") {
-    throw fail("use_rslora", "true or false");
-  }
+  const flag = (key: string): boolean => {
+    const value = raw[key] ?? false;
+    if (typeof value !== "boolean") throw fail(key, "true or false");
+    return value;
+  };
   const lora: LoraConfig = {
     r: number("r", 8, isRank, "a whole number above 0"),
     loraAlpha: number("lora_alpha", 8, isPositive, "a number above 0"),
@@ -66,11 +68,12 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
     excludeModules: names("exclude_modules"),
     rankPattern: pattern("rank_pattern", isRank),
     alphaPattern: pattern("alpha_pattern", isPositive),
-    useRslora: raw.use_rslora === true,
+    useRslora: flag("use_rslora"),
     layersToTransform: layers as LoraConfig["layersToTransform"],
     layersPattern: names("layers_pattern"),
-    // What a file holds has begun already.
-    initLoraWeights: true,
+    initLoraWeights: storedBeginning(raw.init_lora_weights),
+    useDora: flag("use_dora"),
+    loraBias: flag("lora_bias"),
   };
   const baseModel = raw.base_model_name_or_path ?? null;
   return { lora, baseModel: typeof baseModel === "string" ? baseModel : null, raw, unknownKeys };
@@ -82,11 +85,12 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
  * for the first that matches counts.
  */
 export function formatAdapterConfig(
-  config: LoraConfig,
+  trained: LoraConfig,
   spec: AdapterSpec,
   baseModel: string | null,
   revision: string | null = null,
 ): string {
+  const config = asPlainLora(trained);
   const excluded = storedExclusions(config);
   const fields: JsonObject = {
     alpha_pattern: config.alphaPattern,
@@ -103,6 +107,8 @@ export function formatAdapterConfig(
     layers_to_transform: config.layersToTransform,
     loftq_config: {},
     lora_alpha: config.loraAlpha,
+    // Only since PEFT 0.14.
+    ...(config.loraBias ? { lora_bias: true } : {}),
     lora_dropout: config.loraDropout,
     megatron_config: null,
     megatron_core: "megatron.core",
@@ -113,15 +119,40 @@ export function formatAdapterConfig(
     revision,
     target_modules: storedTargets(config, spec),
     task_type: "FEATURE_EXTRACTION",
-    use_dora: false,
+    use_dora: config.useDora,
     use_rslora: config.useRslora,
   };
   return JSON.stringify(fields, null, 2);
 }
 
-/** PEFT begins so before it reads the weights, and early releases do not know `orthogonal`: plain says the same. */
+/** PEFT begins so before it reads the weights: what it draws for nothing, or needs a GPU for, is written as plain. */
 function storedInit(init: LoraInit): LoraInit {
-  return init === "orthogonal" ? true : init;
+  return typeof init === "boolean" || init === "gaussian" ? init : true;
+}
+
+/** What a file holds has begun; only what was left of the base has still to be found again, as PEFT does. */
+function storedBeginning(init: unknown): LoraInit {
+  const name = typeof init === "string" ? init.toLowerCase() : init;
+  return name === "pissa" || name === "olora" ? name : true;
+}
+
+/**
+ * An adapter over what it left of the base, W - s B0 A0, as plain LoRA over W itself: A and A0, B and -B0 side by side,
+ * with twice the rank and the same scale, as PEFT's path_initial_model_for_weight_conversion.
+ */
+function asPlainLora(config: LoraConfig): LoraConfig {
+  if (!splitsBase(config.initLoraWeights)) return config;
+  const alpha = config.useRslora ? Math.SQRT2 : 2;
+  const times = (values: Readonly<Record<string, number>>, factor: number): Record<string, number> =>
+    Object.fromEntries(Object.entries(values).map(([key, value]) => [key, value * factor]));
+  return {
+    ...config,
+    r: 2 * config.r,
+    loraAlpha: alpha * config.loraAlpha,
+    rankPattern: times(config.rankPattern, 2),
+    alphaPattern: times(config.alphaPattern, alpha),
+    initLoraWeights: true,
+  };
 }
 
 function isRank(value: number): boolean {

@@ -17,13 +17,25 @@ export interface LoraConfig {
   layersToTransform: readonly number[] | number | null;
   layersPattern: readonly string[] | string | null;
   initLoraWeights: LoraInit;
+  /** A magnitude for every output beside the direction: https://arxiv.org/abs/2402.09353. */
+  useDora: boolean;
+  /** A bias on B. */
+  loraBias: boolean;
 }
 
 /**
  * How A and B of a fresh adapter begin, named as in PEFT: `true` A uniform and B zero, `false` both uniform, which
  * changes the model from the start.
  */
-export type LoraInit = boolean | "gaussian" | "orthogonal";
+export type LoraInit = boolean | "gaussian" | "orthogonal" | "loftq" | SplittingInit;
+
+/** Those that take A and B out of the base weights: https://arxiv.org/abs/2404.02948, https://arxiv.org/abs/2406.01775. */
+export type SplittingInit = "pissa" | `pissa_niter_${number}` | "olora";
+
+/** Whether such an adapter runs over what it left of the base weights, and not over these. */
+export function splitsBase(init: LoraInit): init is SplittingInit {
+  return init === "olora" || (typeof init === "string" && init.startsWith("pissa"));
+}
 
 /** r 8, alpha 16, no dropout on query, key and value: the article's. */
 export const DEFAULT_LORA: LoraConfig = {
@@ -38,4 +50,6 @@ export const DEFAULT_LORA: LoraConfig = {
   layersToTransform: null,
   layersPattern: null,
   initLoraWeights: true,
+  useDora: false,
+  loraBias: false,
 };

@@ -6,6 +6,7 @@ import { TensorFile } from "../model/tensor-file.js";
 import { type AdapterConfig, parseAdapterConfig } from "./config.js";
 import type { LoraFactors } from "./factors.js";
 import { CONFIG_FILE, findAdapter, missingConfig, requireWeights, WEIGHTS_FILE } from "./folder.js";
+import { splitsBase } from "./lora-config.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "./record.js";
 import { rankAndScale } from "./targets.js";
 
@@ -40,6 +41,7 @@ export async function readStoredAdapter(name: string, hub: HubAccess = {}): Prom
   const json = await readJsonObject(configPath);
   if (json === undefined) throw await missingConfig(folder);
   const config = parseAdapterConfig(json, configPath);
+  requirePlain(config, configPath);
   await requireWeights(folder);
   await using file = await TensorFile.open(path.join(folder, WEIGHTS_FILE));
   const keys = [...file.tensors.keys()];
@@ -59,6 +61,24 @@ export async function readStoredAdapter(name: string, hub: HubAccess = {}): Prom
     layout: wrapped ? "wrapped" : "plain",
     dtypes: [...new Set([...file.tensors.values()].map(({ dtype }) => dtype))].sort(),
   };
+}
+
+/** What runs here and is more than A and B over the base cannot be taken apart into them. */
+function requirePlain({ lora }: AdapterConfig, file: string): void {
+  const { initLoraWeights: init, useDora, loraBias } = lora;
+  const more = useDora
+    ? "use_dora is true"
+    : loraBias
+      ? "lora_bias is true"
+      : splitsBase(init)
+        ? `init_lora_weights is "${init}"`
+        : undefined;
+  if (more === undefined) return;
+  throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: ${more}; here only plain LoRA is supported`, {
+    hint: splitsBase(init)
+      ? "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA."
+      : "Train, encode and eval take it; merge it with PEFT's merge_and_unload().",
+  });
 }
 
 /** Modules with a pair of LoRA matrices; anything else in the file is another kind of adapter. */

@@ -1,5 +1,5 @@
 import { PeftTrainError } from "../errors.js";
-import type { AdapterSpec, LoraModule, ModelShape } from "../native/types.js";
+import type { AdapterInit, AdapterSpec, LoraModule, ModelShape } from "../native/types.js";
 import type { LoraConfig, LoraInit } from "./lora-config.js";
 import { bertModules, type ModuleKind } from "./modules.js";
 import { fullMatch, suffixMatch, translatePythonRegex } from "./python-regex.js";
@@ -34,7 +34,13 @@ export function resolveTargets(config: LoraConfig, model: TargetModel, prefix = 
     found.push({ name, ...ofModule(config, fullName, ranks, alphas) });
   }
   if (found.length === 0) throw nothingMatches(config, modules, excludedCount);
-  return { modules: found, dropout: config.loraDropout, ...nativeInit(config.initLoraWeights, found) };
+  return {
+    modules: found,
+    dropout: config.loraDropout,
+    ...nativeInit(config.initLoraWeights, found),
+    ...(config.useDora && { dora: true }),
+    ...(config.loraBias && { bias: true }),
+  };
 }
 
 /** Rank and scale of a module that LoRA wraps, by its full name as PEFT saw it. */
@@ -65,7 +71,14 @@ function nativeInit(init: LoraInit, modules: readonly LoraModule[]): Pick<Adapte
       );
     }
   }
-  return { init: { kind: init === false ? "uniform" : init } };
+  if (init === false) return { init: { kind: "uniform" } };
+  const [kind, iterations] = init.split("_niter_");
+  return {
+    init: {
+      kind: kind as AdapterInit["kind"],
+      ...(iterations !== undefined && { iterations: Number(iterations) }),
+    },
+  };
 }
 
 /** What is written to adapter_config.json: `all-linear` as the names that are left of it, lists sorted. */

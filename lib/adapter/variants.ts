@@ -9,14 +9,12 @@ const VARIANTS: Record<string, readonly unknown[]> = {
   fan_in_fan_out: [],
   kasa_config: [],
   layer_replication: [],
-  lora_bias: [],
   megatron_config: [],
   modules_to_save: [],
   monteclora_config: [],
   target_parameters: [],
   trainable_token_indices: [],
   use_bdlora: [],
-  use_dora: [],
   use_qalora: [],
   velora_config: [],
 };
@@ -36,6 +34,7 @@ const KNOWN = new Set([
   "layers_to_transform",
   "loftq_config",
   "lora_alpha",
+  "lora_bias",
   "lora_dropout",
   "lora_ga_config",
   "megatron_core",
@@ -48,11 +47,12 @@ const KNOWN = new Set([
   "runtime_config",
   "target_modules",
   "task_type",
+  "use_dora",
   "use_rslora",
 ]);
 
-/** Initialisations that leave the base weights alone; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change them. */
-const PLAIN_INITS: readonly unknown[] = [
+/** Initialisations that leave the base weights alone, or leave something of them that can be found again. */
+const KNOWN_INITS: readonly unknown[] = [
   undefined,
   null,
   true,
@@ -61,6 +61,8 @@ const PLAIN_INITS: readonly unknown[] = [
   "eva",
   "orthogonal",
   "mica",
+  "pissa",
+  "olora",
 ];
 
 /**
@@ -82,20 +84,35 @@ export function refuseVariants(config: JsonObject, file: string): string[] {
     throw new PeftTrainError(
       "ADAPTER_UNSUPPORTED",
       `${file}: ${key} is ${JSON.stringify(value)}, which this version does not support`,
-      { hint: "Plain LoRA adapters are supported: bias none, no DoRA, no other modules trained." },
+      { hint: "LoRA, rsLoRA and DoRA on linear layers are supported: bias none, no other modules trained." },
     );
   }
-  const init = config.init_lora_weights;
-  if (!PLAIN_INITS.includes(typeof init === "string" ? init.toLowerCase() : init)) {
+  refuseInit(config, file);
+  return Object.keys(config).filter((key) => !KNOWN.has(key) && !(key in VARIANTS) && !isEmpty(config[key]));
+}
+
+/** Names an initialisation that cannot be found again, or not beside DoRA. */
+function refuseInit({ init_lora_weights: init, use_dora }: JsonObject, file: string): void {
+  const name = typeof init === "string" ? init.toLowerCase() : init;
+  const found = `${file}: init_lora_weights is ${JSON.stringify(init)}`;
+  if (!KNOWN_INITS.includes(name)) {
+    const loftq = name === "loftq";
     throw new PeftTrainError(
       "ADAPTER_UNSUPPORTED",
-      `${file}: init_lora_weights is ${JSON.stringify(init)}, which changed the base weights before training`,
+      `${found}, which changed the base weights before training in a way that the file does not tell`,
       {
-        hint: "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA.",
+        hint: loftq
+          ? "It runs over the 4-bit weights that it was made with: where these are what --load_in_4bit makes, set init_lora_weights to true."
+          : "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA.",
       },
     );
   }
-  return Object.keys(config).filter((key) => !KNOWN.has(key) && !(key in VARIANTS) && !isEmpty(config[key]));
+  if ((name === "pissa" || name === "olora") && use_dora === true) {
+    throw new PeftTrainError(
+      "ADAPTER_UNSUPPORTED",
+      `${found} with use_dora, which this version does not support`,
+    );
+  }
 }
 
 function isEmpty(value: unknown): boolean {

@@ -80,15 +80,26 @@ export interface AdapterSpec {
   dropout: number;
   /** How a fresh one begins. Default: kaiming. */
   init?: AdapterInit;
+  /** A magnitude m for every output: y = b + m / |W + scale * B A| (W x + scale * B(A x)), the norm being no part of the gradient. */
+  dora?: boolean;
+  /** A bias on B: scale * (B(A x) + bias). */
+  bias?: boolean;
 }
 
 /**
  * `kaiming`: A from U(-1/sqrt(in), 1/sqrt(in)), B zero. `uniform`: B from U(-1/sqrt(rank), 1/sqrt(rank)). `gaussian`: A from
  * N(0, 1/rank^2), B zero. `orthogonal`: A and B with B A = 0, of an even rank. As PEFT's init_lora_weights true, false,
  * gaussian and orthogonal.
+ *
+ * `pissa`: A and B hold the first singular values of W, `olora` the first rows of R and columns of Q of W = Q R; the
+ * adapter then runs over what is left, W - scale * B0 A0. It is saved as plain LoRA over W, [A; A0] and [B, -B0] of twice the
+ * rank; a file of the rank itself is taken for PEFT's, and A0 and B0 are found again. `loftq`: scale * B A is the best of
+ * its rank for what quantising W has lost; needs a file of plain weights.
  */
 export interface AdapterInit {
-  kind: "kaiming" | "uniform" | "gaussian" | "orthogonal";
+  kind: "kaiming" | "uniform" | "gaussian" | "orthogonal" | "pissa" | "olora" | "loftq";
+  /** Of pissa: subspace iterations of a randomised decomposition, in place of an exact one. */
+  iterations?: number;
 }
 
 /** Texts as packed token ids: text i is `ids[cuSeqlens[i] .. cuSeqlens[i + 1])`. No padding anywhere. */

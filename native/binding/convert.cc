@@ -150,10 +150,13 @@ AdapterSpec to_adapter_spec(const Napi::Value& value) {
     spec.modules.push_back(
         {to_string(m.Get("name"), "name"), to_count(m, "rank", 1), finite(m, "scale", -1e30)});
   }
+  if (!o.Get("dora").IsUndefined()) spec.dora = to_bool(o, "dora");
+  if (!o.Get("bias").IsUndefined()) spec.bias = to_bool(o, "bias");
   if (!o.Get("init").IsUndefined()) {
     const Napi::Object init = to_object(o.Get("init"), "init");
     try {
       spec.init = parse_adapter_init(to_string(init.Get("kind"), "kind"));
+      if (!init.Get("iterations").IsUndefined()) spec.init_iterations = to_count(init, "iterations", 1);
     } catch (const EngineError& e) {
       throw make_error(o.Env(), e.code(), e.what(), e.hint());
     }

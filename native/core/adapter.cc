@@ -1,10 +1,15 @@
 #include "core/adapter.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 
 #include <charconv>
 
 #include "core/adapter_init.h"
+#include "core/base_matrices.h"
 #include "error.h"
 #include "weights/safetensors.h"
 
@@ -52,8 +57,33 @@ std::pair<int64_t, int64_t> features(LinearKind kind, const ModelShape& shape) {
   return {d, d};
 }
 
-std::string file_key(const std::string& module, const char* matrix) {
-  return "base_model.model." + module + ".lora_" + matrix + ".weight";
+/// The tensors of a module, by what follows its name in the file.
+struct ModulePart {
+  const char* suffix;
+  Tensor LoraModule::*value;
+  Tensor LoraModule::*gradient;
+};
+
+constexpr ModulePart kParts[] = {
+    {".lora_A.weight", &LoraModule::a, &LoraModule::grad_a},
+    {".lora_B.weight", &LoraModule::b, &LoraModule::grad_b},
+    {".lora_B.bias", &LoraModule::bias, &LoraModule::grad_bias},
+    // PEFT leaves `.weight` out here.
+    {".lora_magnitude_vector", &LoraModule::magnitude, &LoraModule::grad_magnitude},
+};
+
+std::string file_key(const LoraModule& module, const ModulePart& part) {
+  return "base_model.model." + module.name + part.suffix;
+}
+
+std::map<std::string, Tensor> named_values(const std::vector<LoraModule>& modules) {
+  std::map<std::string, Tensor> tensors;
+  for (const LoraModule& m : modules) {
+    for (const ModulePart& part : kParts) {
+      if ((m.*part.value).defined()) tensors[file_key(m, part)] = m.*part.value;
+    }
+  }
+  return tensors;
 }
 
 /// The article's script wrapped BertModel once more before get_peft_model, which doubles `model.` in every
@@ -67,14 +97,24 @@ std::string canonical_key(const std::string& key) {
 }  // namespace
 
 Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device)
-    : dropout_(spec.dropout), init_(spec.init) {
+    : dropout_(spec.dropout), init_(spec.init), init_iterations_(spec.init_iterations) {
+  if (spec.dora && (spec.bias || splits_base(init_))) {
+    throw EngineError("ADAPTER_UNSUPPORTED",
+                      std::string("DoRA with ") + (spec.bias ? "a bias on B" : "parts of the base weights"));
+  }
+  const int64_t vectors = (spec.dora ? 1 : 0) + (spec.bias ? 1 : 0);
   int64_t total = 0, trained = 0;
   for (const LoraModuleSpec& m : spec.modules) {
     const ModulePath path = parse_module_name(m.name, shape, has_pooler);
     const auto [in, out] = features(path.kind, shape);
-    total += m.rank * (in + out);
-    if (path.kind != LinearKind::kPooler) trained += m.rank * (in + out);
-    modules_.push_back({m.name, path, m.scale, {}, {}, {}, {}});
+    const int64_t size = m.rank * (in + out) + vectors * out;
+    total += size;
+    if (path.kind != LinearKind::kPooler) trained += size;
+    LoraModule module;
+    module.name = m.name;
+    module.path = path;
+    module.scale = m.scale;
+    modules_.push_back(std::move(module));
   }
   parameters_ = at::zeros({total}, at::TensorOptions().dtype(at::kFloat).device(device));
   own(parameters_.narrow(0, 0, trained), trained);
@@ -85,33 +125,45 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
     const auto [in, out] = features(m.path.kind, shape);
     const bool trains = m.path.kind != LinearKind::kPooler;
     int64_t& at = trains ? position : inert;
-    const auto take = [&](int64_t rows, int64_t columns) {
-      const Tensor view = parameters_.narrow(0, at, rows * columns).view({rows, columns});
-      at += rows * columns;
-      return view;
+    const auto take = [&](at::IntArrayRef view) {
+      const int64_t size = c10::multiply_integers(view);
+      at += size;
+      return parameters_.narrow(0, at - size, size).view(view);
     };
-    m.a = take(rank, in);
-    m.b = take(out, rank);
-    if (!trains) continue;
-    name(file_key(m.name, "A"), m.a);
-    name(file_key(m.name, "B"), m.b);
-    m.grad_a = gradient_of(m.a);
-    m.grad_b = gradient_of(m.b);
+    m.a = take({rank, in});
+    m.b = take({out, rank});
+    if (spec.bias) m.bias = take({out});
+    if (spec.dora) m.magnitude = take({out});
+    for (const ModulePart& part : kParts) {
+      if (!trains || !(m.*part.value).defined()) continue;
+      name(file_key(m, part), m.*part.value);
+      m.*part.gradient = gradient_of(m.*part.value);
+    }
   }
 }
 
-void Adapter::initialize(uint64_t seed) {
+void Adapter::initialize(uint64_t seed, const BaseMatrices& base) {
   for (size_t i = 0; i < modules_.size(); i++) {
     LoraModule& m = modules_[i];
-    const InitialFactors begin =
-        initial_factors(init_, m.a.size(0), m.a.size(1), m.b.size(0), {seed, static_cast<uint32_t>(i)});
+    const InitKey key{seed, static_cast<uint32_t>(i)};
+    const int64_t rank = m.a.size(0);
+    InitialFactors begin;
+    if (splits_base(init_)) {
+      begin = begin_in_base(m, key, base);
+    } else if (init_ == AdapterInit::kLoftq) {
+      begin = factors_of(base.original(m) - base.held(m), AdapterInit::kPissa, 0, rank, m.scale, key);
+    } else {
+      begin = initial_factors(init_, rank, m.a.size(1), m.b.size(0), key);
+    }
     m.a.copy_(begin.a);
     m.b.copy_(begin.b);
+    if (m.bias.defined()) m.bias.zero_();
+    if (m.magnitude.defined()) m.magnitude.copy_(row_norms(m, base.held(m).to(m.a.device())));
   }
   changed();
 }
 
-void Adapter::load(const std::string& path) {
+void Adapter::load(const std::string& path, const BaseMatrices& base) {
   const SafetensorsFile file(path);
   std::map<std::string, std::string> found;  // canonical key -> key in the file
   for (const auto& [key, entry] : file.table()) {
@@ -121,7 +173,7 @@ void Adapter::load(const std::string& path) {
                         "Keep one of the two.");
     }
   }
-  std::map<std::string, Tensor> wanted = named_weights();
+  std::map<std::string, Tensor> wanted = named_values(modules_);
   for (const auto& [key, original] : found) {
     if (wanted.count(key) == 0) {
       throw EngineError(
@@ -130,14 +182,30 @@ void Adapter::load(const std::string& path) {
           "adapter_config.json and adapter_model.safetensors do not belong together.");
     }
   }
-  for (auto& [key, target] : wanted) {
+  const auto read = [&](const std::string& key) {
     const auto at = found.find(key);
     if (at == found.end()) {
       throw EngineError("ADAPTER_MISMATCH", path + ": tensor \"" + key + "\" is missing",
                         "adapter_config.json and adapter_model.safetensors do not belong together, or the "
                         "base model differs.");
     }
-    const Tensor value = file.read_float(at->second);
+    return file.read_float(at->second);
+  };
+  if (splits_base(init_)) {
+    for (LoraModule& m : modules_) {
+      const Tensor a = read(file_key(m, kParts[0])), b = read(file_key(m, kParts[1]));
+      const int64_t rank = m.a.size(0), in = m.a.size(1), out = m.b.size(0);
+      if (a.sizes() != at::IntArrayRef{2 * rank, in} || b.sizes() != at::IntArrayRef{out, 2 * rank}) continue;
+      m.a.copy_(a.narrow(0, 0, rank));
+      m.b.copy_(b.narrow(1, 0, rank));
+      m.origin_a = a.narrow(0, rank, rank).to(m.a.device());
+      m.origin_b = b.narrow(1, rank, rank).neg().to(m.b.device());
+      wanted.erase(file_key(m, kParts[0]));
+      wanted.erase(file_key(m, kParts[1]));
+    }
+  }
+  for (auto& [key, target] : wanted) {
+    const Tensor value = read(key);
     if (value.sizes() != target.sizes()) {
       throw EngineError(
           "ADAPTER_MISMATCH",
@@ -146,16 +214,31 @@ void Adapter::load(const std::string& path) {
     }
     target.copy_(value);
   }
+  for (size_t i = 0; splits_base(init_) && i < modules_.size(); i++) {
+    if (!modules_[i].origin_a.defined()) begin_in_base(modules_[i], {0, static_cast<uint32_t>(i)}, base);
+  }
   changed();
+}
+
+InitialFactors Adapter::begin_in_base(LoraModule& m, const InitKey& key, const BaseMatrices& base) const {
+  const InitialFactors begin = factors_of(base.held(m), init_, init_iterations_, m.a.size(0), m.scale, key);
+  m.origin_a = begin.a.to(m.a.device());
+  m.origin_b = begin.b.to(m.b.device());
+  return begin;
+}
+
+Tensor row_norms(const LoraModule& module, const Tensor& base) {
+  return at::linalg_vector_norm(at::addmm(base, module.b, module.a, 1, module.scale), 2, at::IntArrayRef{1});
 }
 
 void Adapter::save(const std::string& path) const { write_safetensors(path, named_weights()); }
 
 std::map<std::string, Tensor> Adapter::named_weights() const {
-  std::map<std::string, Tensor> tensors;
+  std::map<std::string, Tensor> tensors = named_values(modules_);
   for (const LoraModule& m : modules_) {
-    tensors[file_key(m.name, "A")] = m.a;
-    tensors[file_key(m.name, "B")] = m.b;
+    if (!m.origin_a.defined()) continue;
+    tensors[file_key(m, kParts[0])] = at::cat({m.a, m.origin_a}, 0);
+    tensors[file_key(m, kParts[1])] = at::cat({m.b, m.origin_b.neg()}, 1);
   }
   return tensors;
 }

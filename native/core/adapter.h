@@ -11,6 +11,10 @@
 
 namespace peft {
 
+class BaseMatrices;
+struct InitialFactors;
+struct InitKey;
+
 enum class LinearKind { kQuery, kKey, kValue, kAttentionOutput, kIntermediate, kOutput, kPooler };
 
 /// Which linear layer of BertModel a module name stands for.
@@ -26,7 +30,12 @@ struct LoraModuleSpec {
 };
 
 /// How a fresh adapter begins; lib/native/types.ts says what each is.
-enum class AdapterInit { kKaiming, kUniform, kGaussian, kOrthogonal };
+enum class AdapterInit { kKaiming, kUniform, kGaussian, kOrthogonal, kPissa, kOlora, kLoftq };
+
+/// Whether such an adapter runs over what it left of the base weights.
+inline bool splits_base(AdapterInit init) {
+  return init == AdapterInit::kPissa || init == AdapterInit::kOlora;
+}
 
 /// Throws USAGE for a name that is none.
 AdapterInit parse_adapter_init(const std::string& name);
@@ -35,16 +44,31 @@ struct AdapterSpec {
   std::vector<LoraModuleSpec> modules;
   double dropout = 0;
   AdapterInit init = AdapterInit::kKaiming;
+  int64_t init_iterations = 0;  // of a randomised kPissa; 0: exact
+  bool dora = false;
+  bool bias = false;  // on B
 };
 
-/// One wrapped linear layer: y = W x + b + scale * B(A(x)). Hu et al., "LoRA", 2021.
+/// One wrapped linear layer: y = W x + b + scale * (B(A(x)) + bias). Hu et al., "LoRA", 2021.
+///
+/// With a magnitude, y = b + magnitude / |W + scale * B A| * (W x + scale * B(A(x))), the norm that of a row
+/// and no part of the gradient. Liu et al., "DoRA", 2024.
+///
+/// With an origin, W stands for W - scale * origin_b origin_a: the adapter began with these factors of W.
+/// They do not train.
 struct LoraModule {
   std::string name;
   ModulePath path;
   double scale = 1;
-  Tensor a, b;            // [rank, in], [out, rank]: views of the adapter's flat buffer
-  Tensor grad_a, grad_b;  // views of its flat gradient
+  Tensor a, b;             // [rank, in], [out, rank]: views of the adapter's flat buffer
+  Tensor grad_a, grad_b;   // views of its flat gradient
+  Tensor magnitude, bias;  // [out], where there is one, and their gradients
+  Tensor grad_magnitude, grad_bias;
+  Tensor origin_a, origin_b;  // as a and b
 };
+
+/// |W + scale * B A| of every row, [out], for W [out, in].
+Tensor row_norms(const LoraModule& module, const Tensor& base);
 
 /// The matrices of one adapter. All train but the pooler's, which mean pooling never reaches.
 class Adapter : public TrainedParameters {
@@ -53,22 +77,28 @@ class Adapter : public TrainedParameters {
   Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device);
 
   /// Begins as the spec says; what is random depends on the seed and the module's place alone.
-  void initialize(uint64_t seed);
-  /// Reads adapter_model.safetensors in either key layout. Throws ADAPTER_MISMATCH for a missing or
-  /// unexpected key.
-  void load(const std::string& path);
+  void initialize(uint64_t seed, const BaseMatrices& base);
+  /// Reads adapter_model.safetensors in either key layout. An adapter that runs over what it left of the base
+  /// has its origin in the second half of its rank, or, as PEFT writes it, nowhere: then it is found again.
+  /// Throws ADAPTER_MISMATCH for a missing or unexpected key.
+  void load(const std::string& path, const BaseMatrices& base);
+  /// As plain LoRA over the base itself.
   void save(const std::string& path) const;
 
   std::vector<LoraModule>& modules() { return modules_; }
   double dropout() const { return dropout_; }
   /// Those that do not train counted too.
   int64_t parameter_count() const { return parameters_.numel(); }
-  /// Keyed as PEFT's file is.
+  /// Keyed and shaped as save() writes them.
   std::map<std::string, Tensor> named_weights() const;
 
  private:
+  /// Gives the module the origin that it has in the base, and says how it begins.
+  InitialFactors begin_in_base(LoraModule& module, const InitKey& key, const BaseMatrices& base) const;
+
   double dropout_;
   AdapterInit init_;
+  int64_t init_iterations_;
   Tensor parameters_;  // what trains, then the rest
   std::vector<LoraModule> modules_;
 };

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_qr.h>
+#include <ATen/ops/linalg_svd.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 
@@ -17,10 +18,10 @@ namespace peft {
 namespace {
 
 constexpr uint32_t kInitSite = 0xFFFF0000;  // apart from every dropout site
-constexpr const char* kNames[] = {"kaiming", "uniform", "gaussian", "orthogonal"};
+constexpr const char* kNames[] = {"kaiming", "uniform", "gaussian", "orthogonal", "pissa", "olora", "loftq"};
 
 /// Which matrix of a module is drawn.
-enum class Draw : uint32_t { kA, kB, kMixing };
+enum class Draw : uint32_t { kA, kB, kMixing, kSubspace };
 
 template <typename Fill>
 Tensor drawn(int64_t rows, int64_t columns, const InitKey& at, Draw draw, const Fill& fill) {
@@ -72,7 +73,42 @@ InitialFactors orthogonal(int64_t rank, int64_t in, int64_t out, const InitKey& 
   return {a.mm(q.slice(0, 0, rank, 2)).t().contiguous(), b.t().mm(q.slice(0, 1, rank, 2)).contiguous()};
 }
 
+/// Orthonormal columns [out, rank] that span nearly what the first singular vectors of w do.
+Tensor leading_subspace(const Tensor& w, int64_t rank, int64_t iterations, const InitKey& key) {
+  const auto orthonormal = [](const Tensor& m) { return std::get<0>(at::linalg_qr(m)); };
+  Tensor q = orthonormal(w.mm(normal(w.size(1), rank, 1, key, Draw::kSubspace)));
+  for (int64_t i = 0; i < iterations; i++) q = orthonormal(w.mm(orthonormal(w.t().mm(q))));
+  return q;
+}
+
+/// Both factors get the square root of the singular values, less the scale that the adapter will have.
+InitialFactors by_singular_values(const Tensor& u, const Tensor& s, const Tensor& v, int64_t rank,
+                                  double scale) {
+  const Tensor root = s.narrow(0, 0, rank).div(scale).sqrt();
+  return {v.narrow(0, 0, rank).mul(root.unsqueeze(1)).contiguous(),
+          u.narrow(1, 0, rank).mul(root).contiguous()};
+}
+
 }  // namespace
+
+InitialFactors factors_of(const Tensor& weight, AdapterInit init, int64_t iterations, int64_t rank,
+                          double scale, const InitKey& key) {
+  if (rank > std::min(weight.size(0), weight.size(1))) {
+    throw EngineError("USAGE", "Rank " + std::to_string(rank) + " is beyond that of a matrix of " +
+                                   std::to_string(weight.size(0)) + " by " + std::to_string(weight.size(1)));
+  }
+  if (init == AdapterInit::kOlora) {
+    const auto [q, r] = at::linalg_qr(weight);
+    return {r.narrow(0, 0, rank).contiguous(), q.narrow(1, 0, rank).contiguous()};
+  }
+  if (iterations == 0) {
+    const auto [u, s, v] = at::linalg_svd(weight, false);
+    return by_singular_values(u, s, v, rank, scale);
+  }
+  const Tensor q = leading_subspace(weight, rank, iterations, key);
+  const auto [u, s, v] = at::linalg_svd(q.t().mm(weight), false);
+  return by_singular_values(q.mm(u), s, v, rank, scale);
+}
 
 AdapterInit parse_adapter_init(const std::string& name) {
   for (size_t i = 0; i < std::size(kNames); i++) {
@@ -94,6 +130,8 @@ InitialFactors initial_factors(AdapterInit init, int64_t rank, int64_t in, int64
       return {normal(rank, in, 1.0 / static_cast<double>(rank), key, Draw::kA), zero};
     case AdapterInit::kOrthogonal:
       return orthogonal(rank, in, out, key);
+    default:
+      break;  // factors_of
   }
   throw EngineError("INTERNAL", "An initialisation that does not exist");
 }

@@ -36,11 +36,12 @@ class LoraLinear {
   /// the adapter's (site and first token are filled in here and in the calls below).
   void prepare(bool use_adapter, uint64_t version, const Dropout& dropout);
 
-  /// out [T, out] = x W' + bias + scale * B(A(dropout(x))); bias is left out where it was given as undefined.
+  /// out [T, out] = x W' + bias + scale * B(A(dropout(x))), as LoraModule has it with a magnitude or an
+  /// origin; bias is left out where it was given as undefined.
   void forward(const Tensor& x, uint32_t first_token, Tensor& out);
   /// scale * dy B, [T, rank of all slices]: what the two calls below share. Valid until the next.
   Tensor project_gradient(const Tensor& dy);
-  /// Adds the gradients of A and B for output gradient dy [T, out].
+  /// Adds the gradients of what trains for output gradient dy [T, out].
   void backward_parameters(const Tensor& x, const Tensor& dy, const Tensor& projected, uint32_t first_token);
   /// dx [T, in], added to if accumulate. `projected` is read where there is an adapter.
   void backward_input(const Tensor& dy, const Tensor& projected, uint32_t first_token, bool accumulate,
@@ -48,20 +49,36 @@ class LoraLinear {
 
  private:
   /// One slice's factors as the products take them, and its columns among those of all slices.
-  struct Factors {
-    ThinWeight down;      // A'
-    ThinWeight gradient;  // scale * B
+  struct Slice {
+    LoraSlice of;
     int64_t rank_begin, rank;
+    bool origin;          // what the module runs without: subtracted, never dropped out, not trained
+    ThinWeight down;      // A', where every slice sees another x
+    ThinWeight gradient;  // scale * B
+
+    const Tensor& a() const { return origin ? of.module->origin_a : of.module->a; }
+    const Tensor& b() const { return origin ? of.module->origin_b : of.module->b; }
+    double scale() const { return origin ? -of.module->scale : of.module->scale; }
   };
 
-  Dropout slice_dropout(const LoraSlice& slice, uint32_t first_token) const;
+  /// Gain, shift and norm for the adapter's weights.
+  void pack_outputs();
+  Dropout slice_dropout(const Slice& slice, uint32_t first_token) const;
+  /// x as the slice sees it. Valid until the next call.
+  Tensor seen_by(const Slice& slice, const Tensor& x, uint32_t first_token);
   /// A(dropout(x)) of every slice, [T, rank].
   Tensor project(const Tensor& x, uint32_t first_token);
+  /// W + scale * B A of the slice's rows of W.
+  static Tensor adapted_rows(const Slice& slice, const Tensor& w);
+  /// The gradient of what the gain multiplies.
+  Tensor behind_gain(const Tensor& dy) const { return gain_.defined() ? dy.mul(gain_) : dy; }
+  void forward_dropped_dora(const Tensor& x, uint32_t first_token, Tensor& out);
+  void backward_magnitude(const Tensor& x, const Tensor& dy, const Tensor& ax, uint32_t first_token);
+  bool drops_dora() const { return dropout_.active() && gain_.defined(); }
 
   FrozenLinear* base_;
   Tensor bias_;
-  std::vector<LoraSlice> slices_;
-  std::vector<Factors> factors_;
+  std::vector<Slice> slices_;
   int64_t rank_ = 0;     // of all slices
   bool active_ = false;  // the adapter is on in the next passes
   uint64_t packed_version_ = 0;
@@ -70,6 +87,9 @@ class LoraLinear {
   ThinWeight down_;  // A' of all slices, where all see the same x
   WideFactor up_;    // scale * B' of all slices, for y
   WideFactor back_;  // A of all slices, for dx
+  /// What becomes of the columns of W x + bias + the term: they are multiplied by the gain, then moved by the
+  /// shift; [out], either may be undefined. With a gain, |W + scale * B A| of every row.
+  Tensor gain_, shift_, norm_;
   Buffer projected_, gradient_, dropped_, input_gradient_;
 };
 

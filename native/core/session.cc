@@ -83,6 +83,7 @@ int cuda_device_count() {
 
 Session::Session(const SessionOptions& options)
     : threads_(set_threads(options.threads)),
+      weights_path_(options.weights_path),
       model_(options.trainable ? trainable_model(options) : nullptr),
       encoder_(options.shape,
                model_ ? model_->weights()
@@ -124,17 +125,19 @@ MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
   return plan;
 }
 
+BaseMatrices Session::base_matrices() const { return {encoder_.weights(), encoder_.shape(), weights_path_}; }
+
 void Session::create_adapter(const AdapterSpec& spec, uint64_t seed) {
   auto adapter =
       std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
-  adapter->initialize(seed);
+  adapter->initialize(seed, base_matrices());
   install(std::move(adapter));
 }
 
 void Session::load_adapter(const std::string& path, const AdapterSpec& spec) {
   auto adapter =
       std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
-  adapter->load(path);
+  adapter->load(path, base_matrices());
   install(std::move(adapter));
 }
 

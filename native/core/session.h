@@ -8,6 +8,7 @@
 
 #include "core/adam.h"
 #include "core/adapter.h"
+#include "core/base_matrices.h"
 #include "core/encoder.h"
 #include "core/example_batch.h"
 #include "core/model_parameters.h"
@@ -101,6 +102,7 @@ class Session {
                             int64_t micro_batch_tokens);
 
  private:
+  BaseMatrices base_matrices() const;
   void install(std::unique_ptr<Adapter> adapter);
   Adapter& adapter(const char* caller) const;
   ModelParameters& model(const char* caller) const;
@@ -121,6 +123,7 @@ class Session {
   double accumulate_kept(const KeptTexts& kept, int64_t micro_batch_tokens, double scale);
 
   int threads_;
+  std::string weights_path_;
   std::unique_ptr<ModelParameters> model_;  // of a trainable model: the encoder's weights are views of it
   Encoder encoder_;
   std::unique_ptr<Adapter> adapter_;

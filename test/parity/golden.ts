@@ -15,6 +15,8 @@ import { readTensors } from "./safetensors.js";
 interface AdapterCase {
   model: string;
   modules: LoraModule[];
+  /** What the engine is told beside them. */
+  variant?: Omit<AdapterSpec, "modules" | "dropout">;
   trainableParameters: number;
   allParameters: number;
   loss: number;
@@ -100,7 +102,28 @@ export interface GoldenOptions {
 }
 
 export function goldenSpec(name: string, dropout = 0): AdapterSpec {
-  return { modules: pick(manifest.adapters, name).modules, dropout };
+  const { modules, variant } = pick(manifest.adapters, name);
+  return { modules, dropout, ...variant };
+}
+
+/**
+ * What was trained of an adapter: one over what it left of the base has a second half that says what it took from there.
+ */
+export function trainedPart(
+  name: string,
+  weights: Record<string, Float32Array>,
+): Record<string, Float32Array> {
+  const { modules, variant } = pick(manifest.adapters, name);
+  if (variant?.init === undefined) return weights;
+  const ranks = new Map(modules.map((module) => [module.name, module.rank]));
+  const entries = Object.entries(weights).map(([key, values]) => {
+    const [, module = "", matrix] = /^base_model\.model\.(.*)\.lora_([AB])\.weight$/.exec(key) ?? [];
+    const rank = ranks.get(module) ?? Number.NaN;
+    const part =
+      matrix === "A" ? values.subarray(0, values.length / 2) : values.filter((_, i) => i % (2 * rank) < rank);
+    return [key, part] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
 /** Opens a golden model without dropout unless asked, runs `body` with it, and closes it whatever happens. */

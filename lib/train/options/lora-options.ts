@@ -1,4 +1,4 @@
-import { DEFAULT_LORA, type LoraConfig } from "../../adapter/lora-config.js";
+import { DEFAULT_LORA, type LoraConfig, splitsBase } from "../../adapter/lora-config.js";
 import { suffixMatch } from "../../adapter/python-regex.js";
 import { PeftTrainError } from "../../errors.js";
 import type { Label } from "./option-value.js";
@@ -19,6 +19,8 @@ export function loraConfig(options: ResolvedTrainOptions): LoraConfig {
     layersToTransform: options.layersToTransform,
     layersPattern: options.layersPattern,
     initLoraWeights: options.initLoraWeights,
+    useDora: options.useDora,
+    loraBias: options.loraBias,
   };
 }
 
@@ -38,6 +40,7 @@ export function checkLoraOptions(options: ResolvedTrainOptions, label: Label): v
       { hint: "Give a list of names, or say which layers in a regular expression." },
     );
   }
+  checkBeginning(options, label);
   for (const name of ["lora_rank_pattern", "lora_alpha_pattern"] as const) {
     const pattern = name === "lora_rank_pattern" ? options.loraRankPattern : options.loraAlphaPattern;
     // Keys are regular expressions: one that cannot be read is a wrong flag, and not a wrong adapter.
@@ -53,6 +56,28 @@ function requireExpression(key: string, flag: string): void {
     throw new PeftTrainError("USAGE", `${flag}: ${cause.message}`, {
       ...(cause.hint !== undefined && { hint: cause.hint }),
       cause,
+    });
+  }
+}
+
+/** What does not go with how the adapter begins, as in PEFT where that says so. */
+function checkBeginning(options: ResolvedTrainOptions, label: Label): void {
+  const { initLoraWeights: init, loraBias, useDora, loadIn4bit, loadIn8bit, compute } = options;
+  const begins = `${label("init_lora_weights")}=${init}`;
+  if (loraBias && (typeof init !== "boolean" || useDora)) {
+    const other = useDora ? label("use_dora") : begins;
+    throw new PeftTrainError("USAGE", `${label("lora_bias")} does not go with ${other}`);
+  }
+  if (useDora && splitsBase(init)) {
+    throw new PeftTrainError(
+      "NOT_YET_AVAILABLE",
+      `${label("use_dora")} with ${begins} is not available in this version`,
+      { hint: "Leave one of them out." },
+    );
+  }
+  if (init === "loftq" && !loadIn4bit && !loadIn8bit && compute !== "int8") {
+    throw new PeftTrainError("USAGE", `${begins} needs weights that are quantised while they are loaded`, {
+      hint: `Give ${label("load_in_4bit")} with it: it makes up for what that loses.`,
     });
   }
 }

@@ -2,7 +2,16 @@ import type { LoraInit } from "../../adapter/lora-config.js";
 import { parseJsonObject } from "./schedule-settings.js";
 
 /** Of PEFT's init_lora_weights, with true and false as it writes them. */
-export const LORA_INITS = ["true", "false", "gaussian", "orthogonal"] as const;
+export const LORA_INITS = [
+  "true",
+  "false",
+  "gaussian",
+  "orthogonal",
+  "pissa",
+  "pissa_niter_N",
+  "olora",
+  "loftq",
+] as const;
 
 /** What the values of a pattern are. */
 export type PatternKind = "ranks" | "alphas";
@@ -34,5 +43,6 @@ export function parseInit(value: unknown): LoraInit | undefined {
   if (typeof value !== "string") return undefined;
   const name = value.toLowerCase();
   if (name === "true" || name === "false") return name === "true";
-  return (LORA_INITS as readonly string[]).includes(name) ? (name as LoraInit) : undefined;
+  const known = (LORA_INITS as readonly string[]).includes(name);
+  return known || /^pissa_niter_[1-9]\d{0,2}$/.test(name) ? (name as LoraInit) : undefined;
 }

@@ -39,5 +39,4 @@ export const PRECISION_FLAGS = ["fp16", "bf16"] as const;
  */
 export const UNAVAILABLE_OPTIONS: Record<string, { type: "string" | "boolean"; off: readonly string[] }> = {
   bnb_4bit_compute_dtype: { type: "string", off: ["float32"] },
-  use_dora: { type: "boolean", off: ["false"] },
 };

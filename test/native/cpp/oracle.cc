@@ -20,7 +20,13 @@ class Oracle {
   Oracle(const ModelShape& shape, const Weights& bert, const AdapterSpec& spec, const Weights& adapter,
          bool training, const PassOptions& pass, bool train_model)
       : shape_(shape), bert_(bert), spec_(spec), training_(training), pass_(pass) {
-    for (const auto& [key, value] : adapter) lora_[key] = value.clone().requires_grad_(true);
+    for (const auto& [key, value] : adapter) {
+      const int64_t axis = key.find("lora_A") != std::string::npos ? 0 : 1;
+      const bool halves = splits_base(spec.init);
+      const int64_t size = halves ? value.size(axis) / 2 : 0;
+      lora_[key] = (halves ? value.narrow(axis, 0, size) : value).clone().requires_grad_(true);
+      if (halves) origin_[key] = value.narrow(axis, size, size).clone();
+    }
     if (!train_model) return;
     for (auto& [key, value] : bert_) value = value.clone().requires_grad_(true);
   }
@@ -72,9 +78,22 @@ class Oracle {
     for (const LoraModuleSpec& m : spec_.modules) {
       if (m.name != module) continue;
       const std::string key = "base_model.model." + module;
-      y = y + m.scale * drop(x, spec_.dropout, lora_site)
-                            .matmul(lora_.at(key + ".lora_A.weight").t())
-                            .matmul(lora_.at(key + ".lora_B.weight").t());
+      const Tensor a = lora_.at(key + ".lora_A.weight"), b = lora_.at(key + ".lora_B.weight");
+      const Tensor seen = drop(x, spec_.dropout, lora_site);
+      Tensor change = m.scale * seen.matmul(a.t()).matmul(b.t());
+      if (spec_.bias) change = change + m.scale * lora_.at(key + ".lora_B.bias");
+      if (spec_.dora) {
+        // As PEFT has it: the norm is no part of the graph.
+        const Tensor& weight = w(module + ".weight");
+        const Tensor norm = (weight + m.scale * b.detach().matmul(a.detach())).norm(2, {1});
+        const Tensor gain = lora_.at(key + ".lora_magnitude_vector") / norm;
+        change = (gain - 1) * seen.matmul(weight.t()) + gain * change;
+      }
+      if (splits_base(spec_.init)) {
+        change = change + m.scale * x.matmul(origin_.at(key + ".lora_A.weight").t())
+                                        .matmul(origin_.at(key + ".lora_B.weight").t());
+      }
+      y = y + change;
     }
     return y;
   }
@@ -110,7 +129,7 @@ class Oracle {
   const AdapterSpec& spec_;
   bool training_;
   PassOptions pass_;
-  Weights lora_;
+  Weights lora_, origin_;  // the origin as the file has it, its sign in B
   int64_t first_ = 0;
 };
 
@@ -199,9 +218,12 @@ Weights random_adapter(const AdapterSpec& spec, const ModelShape& shape) {
                down = ends_with(".output.dense") && !ends_with("attention.output.dense");
     const int64_t in = down ? shape.intermediate_size : shape.hidden_size,
                   out = up ? shape.intermediate_size : shape.hidden_size;
+    const int64_t rank = splits_base(spec.init) ? 2 * m.rank : m.rank;
     w["base_model.model." + m.name + ".lora_A.weight"] =
-        at::randn({m.rank, in}) / std::sqrt(static_cast<double>(in));
-    w["base_model.model." + m.name + ".lora_B.weight"] = 0.3 * at::randn({out, m.rank});
+        at::randn({rank, in}) / std::sqrt(static_cast<double>(in));
+    w["base_model.model." + m.name + ".lora_B.weight"] = 0.3 * at::randn({out, rank});
+    if (spec.bias) w["base_model.model." + m.name + ".lora_B.bias"] = 0.3 * at::randn({out});
+    if (spec.dora) w["base_model.model." + m.name + ".lora_magnitude_vector"] = 1 + 0.3 * at::randn({out});
   }
   return w;
 }

@@ -27,6 +27,8 @@ describe("reading adapter_config.json", () => {
       layersToTransform: null,
       layersPattern: null,
       initLoraWeights: true,
+      useDora: false,
+      loraBias: false,
     });
   });
 
@@ -42,7 +44,7 @@ describe("reading adapter_config.json", () => {
       peft_version: "0.21.2",
       qalora_group_size: 16,
       task_type: "FEATURE_EXTRACTION",
-      use_dora: false,
+      use_dora: true,
       velora_config: null,
     };
     expect(parse(fields).unknownKeys).toEqual([]);
@@ -50,10 +52,8 @@ describe("reading adapter_config.json", () => {
 
   for (const [changes, named] of [
     [{ peft_type: "IA3" }, "IA3"],
-    [{ use_dora: true }, "use_dora"],
     [{ bias: "lora_only" }, "bias"],
     [{ bias: "all" }, "bias"],
-    [{ lora_bias: true }, "lora_bias"],
     [{ modules_to_save: ["pooler"] }, "modules_to_save"],
     [{ layer_replication: [[0, 2]] }, "layer_replication"],
     [{ fan_in_fan_out: true }, "fan_in_fan_out"],
@@ -62,9 +62,8 @@ describe("reading adapter_config.json", () => {
     [{ target_parameters: ["w"] }, "target_parameters"],
     [{ use_qalora: true }, "use_qalora"],
     [{ kasa_config: { beta: 1 } }, "kasa_config"],
-    [{ init_lora_weights: "pissa" }, "pissa"],
     [{ init_lora_weights: "pissa_niter_16" }, "pissa_niter_16"],
-    [{ init_lora_weights: "OLoRA" }, "OLoRA"],
+    [{ init_lora_weights: "OLoRA", use_dora: true }, "OLoRA"],
     [{ init_lora_weights: "corda" }, "corda"],
     [{ init_lora_weights: "loftq" }, "loftq"],
     [{ init_lora_weights: "lora_ga" }, "lora_ga"],
@@ -90,6 +89,8 @@ describe("reading adapter_config.json", () => {
     { layers_to_transform: "1" },
     { layers_to_transform: [-1] },
     { use_rslora: "yes" },
+    { use_dora: 1 },
+    { lora_bias: "no" },
   ]) {
     it(`refuses ${JSON.stringify(changes)} as corrupt`, () => {
       expect(() => parse(changes)).toThrow(expect.objectContaining({ code: "MODEL_CORRUPT" }));
@@ -165,8 +166,47 @@ describe("writing adapter_config.json", () => {
       [false, false],
       ["gaussian", "gaussian"],
       ["orthogonal", true],
+      ["loftq", true],
     ] as const) {
       expect(JSON.parse(format({ initLoraWeights: init })).init_lora_weights).toBe(written);
+    }
+  });
+
+  it("says what the adapter computes, and finds again what it began with", () => {
+    const json = JSON.parse(format({ useDora: true, useRslora: true }));
+    expect(json).toMatchObject({ use_dora: true, use_rslora: true });
+    expect(json.lora_bias).toBeUndefined();
+    expect(JSON.parse(format({ loraBias: true })).lora_bias).toBe(true);
+    expect(parse({ use_dora: true }).lora.useDora).toBe(true);
+    expect(parse({ lora_bias: true }).lora.loraBias).toBe(true);
+    for (const [written, init] of [
+      ["PiSSA", "pissa"],
+      ["olora", "olora"],
+      ["gaussian", true],
+      ["orthogonal", true],
+    ] as const) {
+      expect(parse({ init_lora_weights: written }).lora.initLoraWeights).toBe(init);
+    }
+  });
+
+  it("is of plain LoRA with twice the rank and the same scale where it began with parts of the base", () => {
+    for (const useRslora of [false, true]) {
+      const changes = {
+        initLoraWeights: "pissa" as const,
+        r: 4,
+        loraAlpha: 6,
+        useRslora,
+        rankPattern: { query: 2 },
+        alphaPattern: { "layer.1.attention.self.key": 10 },
+      };
+      const json = JSON.parse(format(changes));
+      expect(json).toMatchObject({ r: 8, init_lora_weights: true, rank_pattern: { query: 4 } });
+      const trained = resolveTargets({ ...DEFAULT_LORA, ...changes }, tiny).modules;
+      const stored = resolveTargets(parseAdapterConfig(json, "x").lora, tiny).modules;
+      expect(stored.map(({ name, rank }) => [name, rank / 2])).toEqual(
+        trained.map(({ name, rank }) => [name, rank]),
+      );
+      for (const [i, { scale }] of stored.entries()) expect(scale).toBeCloseTo(trained[i]?.scale ?? 0, 12);
     }
   });
 

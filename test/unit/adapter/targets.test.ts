@@ -134,6 +134,8 @@ describe("targets", () => {
     expect(init(false)).toEqual({ kind: "uniform" });
     expect(init("gaussian")).toEqual({ kind: "gaussian" });
     expect(init("orthogonal")).toEqual({ kind: "orthogonal" });
+    expect(init("pissa_niter_12")).toEqual({ kind: "pissa", iterations: 12 });
+    expect(init("olora")).toEqual({ kind: "olora" });
     expect(() => init("orthogonal", 5)).toThrow(
       expect.objectContaining({ code: "USAGE", message: expect.stringMatching(/even ranks.*has 5/) }),
     );

@@ -22,7 +22,7 @@ describe("a configuration file", () => {
         "use_peft: true",
         "dtype: float16",
         "lora_target_modules: [query, value]",
-        "use_dora: false",
+        "bnb_4bit_compute_dtype: float32",
       ].join("\r\n"),
     );
     const { values, place } = readConfigFile(yaml);
@@ -94,10 +94,10 @@ describe("a configuration file", () => {
   });
 
   it("is refused with what is not there yet", () => {
-    expect(() => readConfigFile(write("seed: 1\nuse_dora: true"))).toThrow(
+    expect(() => readConfigFile(write("seed: 1\nbnb_4bit_compute_dtype: float16"))).toThrow(
       expect.objectContaining({
         code: "NOT_YET_AVAILABLE",
-        message: expect.stringMatching(/:2: use_dora is not/),
+        message: expect.stringMatching(/:2: bnb_4bit_compute_dtype is not/),
       }),
     );
   });

@@ -13,22 +13,18 @@ function rest(args: Record<string, unknown>, typed: string[]): string {
 
 describe("the command line that is left", () => {
   it("loses flags with their values, in every form, and keeps the rest as a shell reads it", () => {
-    const args = { bnb_4bit_compute_dtype: "float16", use_dora: true };
+    const args = { bnb_4bit_compute_dtype: "float16", mixed_precision: "fp8" };
     for (const typed of [
-      ["--bnb_4bit_compute_dtype", "float16", "--use_dora", "--prefix=query: "],
-      ["--bnb_4bit_compute_dtype=float16", "--prefix=query: ", "--use_dora=true"],
-      ["--bnb_4bit_compute_dtype=float16", "--use_dora", "--prefix=query: "],
+      ["--bnb_4bit_compute_dtype", "float16", "--mixed_precision", "fp8", "--prefix=query: "],
+      ["--bnb_4bit_compute_dtype=float16", "--prefix=query: ", "--mixed_precision=fp8"],
+      ["--bnb_4bit_compute_dtype=float16", "--mixed_precision", "fp8", "--prefix=query: "],
     ]) {
       expect(rest(args, typed)).toBe("'--prefix=query: '");
     }
   });
-
-  it("keeps the word after a switch", () => {
-    expect(rest({ use_dora: true }, ["--use_dora", "x"])).toBe("x");
-  });
 });
 
 it("nothing is refused where everything is off", () => {
-  const args = { bnb_4bit_compute_dtype: "float32", fp16: false, mixed_precision: "no", use_dora: undefined };
+  const args = { bnb_4bit_compute_dtype: "float32", fp16: false, mixed_precision: "no" };
   expect(() => refuseUnavailable(args, [])).not.toThrow();
 });

@@ -40,6 +40,22 @@ describe("LoRA options", () => {
     expect(loraConfig(written)).toEqual(loraConfig(typed));
   });
 
+  it("are refused together where this version has not both", () => {
+    expect(() => resolve({ use_dora: true, init_lora_weights: "pissa" })).toThrow(
+      expect.objectContaining({
+        code: "NOT_YET_AVAILABLE",
+        message: expect.stringContaining("--use_dora with"),
+      }),
+    );
+    expect(
+      loraConfig(resolve({ use_dora: true, init_lora_weights: "loftq", load_in_4bit: true })),
+    ).toMatchObject({
+      useDora: true,
+      initLoraWeights: "loftq",
+    });
+    expect(loraConfig(resolve({ init_lora_weights: "PiSSA_niter_4" })).initLoraWeights).toBe("pissa_niter_4");
+  });
+
   it("take true and false for the beginning in every spelling", () => {
     for (const value of ["true", "True", true]) {
       expect(resolve({ init_lora_weights: value }).initLoraWeights).toBe(true);
@@ -62,6 +78,14 @@ describe("LoRA options", () => {
     [{ layers_to_transform: "1", lora_target_modules: "all-linear" }, "found all-linear"],
     [{ exclude_modules: "a,.*b" }, "--exclude_modules=a,.*b: expected names"],
     [{ init_lora_weights: "eva" }, "--init_lora_weights=eva: expected one of true, false"],
+    [{ init_lora_weights: "pissa_niter_" }, "expected one of true, false"],
+    [{ init_lora_weights: "pissa_niter_N" }, "expected one of true, false"],
+    [{ init_lora_weights: "loftq" }, "--init_lora_weights=loftq needs weights that are quantised"],
+    [
+      { init_lora_weights: "gaussian", lora_bias: true },
+      "--lora_bias does not go with --init_lora_weights=gaussian",
+    ],
+    [{ use_dora: true, lora_bias: true }, "--lora_bias does not go with --use_dora"],
     [{ init_lora_weights: "1" }, "--init_lora_weights=1"],
   ] as const) {
     it(`are refused with one line: ${JSON.stringify(given)}`, () => {

@@ -77,5 +77,12 @@ export const LORA_OPTIONS = {
     default: true,
     doc: `how A and B begin: ${LORA_INITS.join(", ")}; true: A uniform, B zero; docs/training.md has the others`,
   },
+  use_dora: {
+    group: "LoRA",
+    type: "boolean",
+    default: false,
+    doc: "train a magnitude of every output beside the direction (DoRA)",
+  },
+  lora_bias: { group: "LoRA", type: "boolean", default: false, doc: "train a bias on B" },
   use_rslora: { group: "LoRA", type: "boolean", default: false, doc: "scale by alpha / sqrt(r) instead" },
 } as const satisfies Record<string, OptionDefinition>;
