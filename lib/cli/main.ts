@@ -24,7 +24,7 @@ const COMMANDS: Record<string, Command> = {
     load: async () => (await import("./demo.js")).demoCommand as never,
   },
   eval: {
-    describe: "Measure labelled pairs, scored pairs or triplets, with an adapter or without",
+    describe: "Measure labelled pairs, scored pairs, triplets or retrieval, with an adapter or without",
     load: async () => (await import("./eval.js")).evalCommand as never,
   },
   encode: {

@@ -4,7 +4,7 @@ import type { CommandModule } from "yargs";
 import { ARTICLE_SPLIT, type PrepareResult, prepareSplit } from "../data/prepare.js";
 import { PeftTrainError } from "../errors.js";
 import { ByteProgress } from "./byte-progress.js";
-import { requireFlags } from "./flags.js";
+import { requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 
 interface PrepareArguments {
@@ -79,6 +79,7 @@ async function runPrepare(args: PrepareArguments): Promise<void> {
     ["input", "output_dir"],
     "prepare --input=quora_duplicate_questions.tsv --output_dir=quora",
   );
+  for (const name of ["input", "output_dir"]) textFlag({ ...args }, name);
   const numbers = {
     minChars: numberFlag(args, "min_chars"),
     maxChars: numberFlag(args, "max_chars"),
@@ -105,13 +106,27 @@ async function runPrepare(args: PrepareArguments): Promise<void> {
   }
 }
 
-function numberFlag(
-  args: PrepareArguments,
-  name: "min_chars" | "max_chars" | "train_fraction" | "seed",
-): number {
-  const text = args[name];
-  if (/^-?(\d+\.?\d*|\.\d+)$/.test(text)) return Number(text);
-  throw new PeftTrainError("USAGE", `--${name}=${text}: expected a number`);
+/** Each with the range that it has to be in. */
+const NUMBERS = {
+  min_chars: { least: 0, most: Number.MAX_SAFE_INTEGER, whole: true },
+  max_chars: { least: 2, most: Number.MAX_SAFE_INTEGER, whole: true },
+  train_fraction: { least: 0, most: 1, whole: false },
+  seed: { least: 0, most: 2 ** 32 - 1, whole: true },
+} as const;
+
+function numberFlag(args: PrepareArguments, name: keyof typeof NUMBERS): number {
+  const { least, most, whole } = NUMBERS[name];
+  const value = /^(\d+\.?\d*|\.\d+)$/.test(args[name]) ? Number(args[name]) : Number.NaN;
+  // Of a fraction both ends are left out: they would leave one of the two files empty.
+  const fits = whole
+    ? Number.isInteger(value) && value >= least && value <= most
+    : value > least && value < most;
+  if (fits) return value;
+  const limit = most === Number.MAX_SAFE_INTEGER ? "" : ` and at most ${most}`;
+  const expected = whole
+    ? `a whole number of at least ${least}${limit}`
+    : `a number above ${least} and below ${most}`;
+  throw new PeftTrainError("USAGE", `--${name}=${args[name]}: expected ${expected}`);
 }
 
 function report(args: PrepareArguments, result: PrepareResult): string {

@@ -24,9 +24,9 @@ export function rangeOf(values: Iterable<number>): Range {
 /** An axis of some five ticks at 1, 2 or 5 times a power of ten; `widen` ends it at ticks. */
 export function axis([low, high]: Range, { widen = false, whole = false, most = 5 } = {}): Axis {
   const step = roundStep((high - low) / most, whole);
-  // Counted in steps, so that sums do not drift.
-  const first = widen ? Math.floor(low / step + 1e-9) : Math.ceil(low / step - 1e-9);
-  const last = widen ? Math.ceil(high / step - 1e-9) : Math.floor(high / step + 1e-9);
+  // Counted in steps, so that sums do not drift. What cannot be seen, as a cosine of 1.0000001, needs no tick of its own.
+  const first = widen ? Math.floor(low / step + 1e-4) : Math.ceil(low / step - 1e-9);
+  const last = widen ? Math.ceil(high / step - 1e-4) : Math.floor(high / step + 1e-9);
   const ticks = Array.from({ length: last - first + 1 }, (_, i) =>
     Number(((first + i) * step).toPrecision(12)),
   );

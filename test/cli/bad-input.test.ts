@@ -312,7 +312,22 @@ describe("a command line that says what cannot be is refused in one line", () =>
     [
       "prepare with a number that is none",
       ["prepare", "--input=train.csv", "--output_dir=out", "--max_chars=abc"],
-      /--max_chars=abc: expected a number/,
+      /--max_chars=abc: expected a whole number of at least 2/,
+    ],
+    [
+      "prepare with a seed that numpy does not take",
+      ["prepare", "--input=train.csv", "--output_dir=out", "--seed=4294967296"],
+      /--seed=4294967296: expected a whole number of at least 0 and at most 4294967295/,
+    ],
+    [
+      "prepare with all for training",
+      ["prepare", "--input=train.csv", "--output_dir=out", "--train_fraction=1"],
+      /--train_fraction=1: expected a number above 0 and below 1/,
+    ],
+    [
+      "prepare from a file without a name",
+      ["prepare", "--input=", "--output_dir=out"],
+      /--input needs a value/,
     ],
     ["setup for no device", ["setup", "--device=gpu"], /--device=gpu: expected one of cpu, cuda/],
     ["setup for a device not named", ["setup", "--device"], /--device needs a value/],

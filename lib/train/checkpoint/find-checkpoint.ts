@@ -3,7 +3,7 @@ import path from "node:path";
 import { CHECKPOINT, LOG_FILE } from "../../adapter/folder.js";
 import { fileError } from "../../data/file-error.js";
 import { PeftTrainError } from "../../errors.js";
-import { type Manifest, readManifest, verifyFiles } from "./manifest.js";
+import { MANIFEST_FILE, type Manifest, readManifest, verifyFiles } from "./manifest.js";
 
 /** A checkpoint whose files are as its manifest says. */
 export interface FoundCheckpoint {
@@ -33,6 +33,7 @@ export async function findCheckpoint(
 ): Promise<ResumeSource> {
   if (asked === "latest") return findLatest(outputDir, overwrite);
   await requireFolder(asked);
+  await refuseRunFolder(asked);
   const folder = path.resolve(asked);
   const manifest = await readManifest(asked);
   await verifyFiles(asked, manifest);
@@ -71,6 +72,23 @@ async function findLatest(outputDir: string, overwrite: boolean): Promise<Resume
   const mayReplace = names.includes(LOG_FILE) && !(await hasFinished(path.join(outputDir, LOG_FILE)));
   const message = `--resume_from_checkpoint=latest: no checkpoint in ${outputDir} yet; starting from the beginning`;
   return { checkpoint: undefined, inPlace: false, mayReplace, warnings: [...damaged.map(skipped), message] };
+}
+
+/** The output folder of a run is easily given for one of the checkpoints in it. */
+async function refuseRunFolder(asked: string): Promise<void> {
+  const names = await readdir(asked).catch((cause: unknown) => {
+    throw fileError(asked, cause);
+  });
+  const last = names
+    .filter((name) => CHECKPOINT.test(name))
+    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }))
+    .at(-1);
+  if (names.includes(MANIFEST_FILE) || last === undefined) return;
+  throw new PeftTrainError(
+    "USAGE",
+    `--resume_from_checkpoint=${asked}: expected a checkpoint, found the folder of a run`,
+    { hint: `Give ${path.join(asked, last)}, or latest with --output_dir=${asked}.` },
+  );
 }
 
 function skipped(message: string): string {

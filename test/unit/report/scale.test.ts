@@ -14,6 +14,10 @@ describe("an axis", () => {
     expect(labels([-0.35, 1], { most: 8 })).toEqual(["-0.2", "0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
   });
 
+  it("ends at 1 for a cosine that is rounded to a little more", () => {
+    expect(axis([0.7765, 1.0000001], { widen: true }).range).toEqual([0.75, 1]);
+  });
+
   it("counts steps and epochs in whole numbers", () => {
     expect(labels([0, 3], { whole: true })).toEqual(["0", "1", "2", "3"]);
     expect(labels([0, 25_000], { whole: true })).toEqual(["0", "5k", "10k", "15k", "20k", "25k"]);

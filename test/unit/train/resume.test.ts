@@ -263,6 +263,16 @@ describe("a run that goes on from a checkpoint", () => {
       });
     }
   });
+
+  it("is refused where the flag names the folder of a run, and says which checkpoint to give", async () => {
+    const given = options({ checkpointingSteps: 2 });
+    await start(given).result;
+    await expect(start({ ...given, resumeFromCheckpoint: given.outputDir }).result).rejects.toMatchObject({
+      code: "USAGE",
+      message: `--resume_from_checkpoint=${given.outputDir}: expected a checkpoint, found the folder of a run`,
+      hint: `Give ${join(given.outputDir, "step_10")}, or latest with --output_dir=${given.outputDir}.`,
+    });
+  });
 });
 
 describe("checkpoints", () => {
