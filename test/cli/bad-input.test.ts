@@ -329,7 +329,7 @@ describe("a command line that says what cannot be is refused in one line", () =>
       ["prepare", "--input=", "--output_dir=out"],
       /--input needs a value/,
     ],
-    ["setup for no device", ["setup", "--device=gpu"], /--device=gpu: expected one of cpu, cuda/],
+    ["setup for no device", ["setup", "--device=gpu"], /--device=gpu: expected one of auto, cpu, cuda/],
     ["setup for a device not named", ["setup", "--device"], /--device needs a value/],
     ["a flag of another command", ["eval", "--lora_r=4"], /unknown flag --lora_r/],
   ];
