@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { PINNED_TORCH } from "../dist/setup/pin.js";
 
 const PLATFORMS = { "linux-x64": "x86_64", "linux-arm64": "aarch64" };
-/** The first is what set-up fetches: libtorch is the same in all. The others are known when they lie in a folder. */
+/** The first is what set-up fetches: libtorch does not depend on Python. The others are known when they lie in a folder. */
 const PYTHONS = ["3.12", "3.10", "3.11", "3.13", "3.14"];
 const NEWEST_GLIBC = 28;
 const FILE = fileURLToPath(new URL("../lib/setup/wheels.ts", import.meta.url));

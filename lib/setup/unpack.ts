@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import yauzl from "yauzl";
 import { PeftTrainError } from "../errors.js";
@@ -14,6 +15,8 @@ export interface UnpackOptions {
   signal: AbortSignal;
 }
 
+/** Headers are some ten thousand files of a few kilobytes: a stream for each would take most of the time. */
+const SMALL_BYTES = 1 << 20;
 const RECORD = /^[^/]+\.dist-info\/RECORD$/;
 /** Of RECORD, which lists every file of a wheel: path, SHA-256 in base64url without padding, size. */
 const RECORD_LINE = /^"?(.+?)"?,sha256=([\w-]+),\d+$/;
@@ -26,6 +29,7 @@ export async function unpackWheel(wheel: string, target: string, options: Unpack
   const zip = await open(wheel);
   try {
     const hashes = new Map<string, string>();
+    const folders = new Set<string>();
     const written: { path: string; digest: string }[] = [];
     let bytes = 0;
     for await (const entry of zip.eachEntry()) {
@@ -38,24 +42,35 @@ export async function unpackWheel(wheel: string, target: string, options: Unpack
         .openReadStreamPromise(entry)
         .catch((error) => damaged(wheel, error));
       if (isRecord) {
-        for (const line of (await text(content)).split(/\r?\n/)) {
+        for (const line of (await buffer(content)).toString("utf8").split(/\r?\n/)) {
           const [, name, hash] = RECORD_LINE.exec(line) ?? [];
           if (name !== undefined && hash !== undefined) hashes.set(name, hash);
         }
         continue;
       }
-      const hash = createHash("sha256");
-      const counted = async function* (pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-        for await (const piece of pieces) {
-          hash.update(piece);
-          bytes += piece.length;
-          options.onBytes(bytes);
-          yield piece;
-        }
-      };
       const file = join(target, path); // yauzl lets no path out of the folder
-      await mkdir(dirname(file), { recursive: true });
-      await pipeline(content, counted, createWriteStream(file), { signal: options.signal });
+      const folder = dirname(file);
+      if (!folders.has(folder)) await mkdir(folder, { recursive: true });
+      folders.add(folder);
+      const hash = createHash("sha256");
+      const count = (piece: Buffer): void => {
+        hash.update(piece);
+        bytes += piece.length;
+        options.onBytes(bytes);
+      };
+      if (entry.uncompressedSize <= SMALL_BYTES) {
+        const whole = await buffer(content);
+        count(whole);
+        await writeFile(file, whole);
+      } else {
+        const counted = async function* (pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+          for await (const piece of pieces) {
+            count(piece);
+            yield piece;
+          }
+        };
+        await pipeline(content, counted, createWriteStream(file), { signal: options.signal });
+      }
       written.push({ path, digest: hash.digest("base64url") });
     }
     const wrong = written.find(({ path, digest }) => hashes.get(path) !== digest);
@@ -75,12 +90,6 @@ async function open(wheel: string): Promise<yauzl.ZipFile> {
   } catch (error) {
     return damaged(wheel, error);
   }
-}
-
-async function text(content: Readable): Promise<string> {
-  const pieces: Buffer[] = [];
-  for await (const piece of content) pieces.push(piece);
-  return Buffer.concat(pieces).toString("utf8");
 }
 
 function damaged(wheel: string, cause: unknown): never {
