@@ -3,22 +3,12 @@ import { PeftTrainError } from "../errors.js";
 import type { EngineInfo, NativeEncoder } from "../native/types.js";
 import type { Checkpoint, LoopState, Machine } from "./checkpoint/checkpoint.js";
 import { identityOf, machineWarning } from "./checkpoint/resume.js";
-import { BestEvaluationTracker } from "./evaluation/best-evaluation.js";
-import { bestMetric } from "./evaluation/best-metric.js";
 import type { Drift } from "./evaluation/drift.js";
-import { evaluateExamples } from "./evaluation/evaluate.js";
-import { scoresLine } from "./evaluation/scores-line.js";
-import type {
-  BestEvaluation,
-  EvaluatedEvent,
-  StartedEvent,
-  StepEvent,
-  TrainEvent,
-  TrainResult,
-} from "./events.js";
+import { RunEvaluations } from "./evaluation/run-evaluations.js";
+import type { StartedEvent, StepEvent, TrainEvent, TrainResult } from "./events.js";
 import { LossCurve } from "./output/loss-curve.js";
 import type { OutputFolder } from "./output/output.js";
-import { measuredAt, RunSaves } from "./output/run-saves.js";
+import { RunSaves } from "./output/run-saves.js";
 import type { Plan, TrainData } from "./preparation.js";
 import { memoryEvent, startedEvent } from "./run-events.js";
 import { type RunLength, runLength } from "./run-length.js";
@@ -50,8 +40,7 @@ export class TrainLoop {
   private readonly saves: RunSaves;
   /** What the report draws; undefined with --no-report. */
   private readonly curve: LossCurve | undefined;
-  /** Undefined without an evaluation set. */
-  private readonly tracker: BestEvaluationTracker | undefined;
+  private readonly evaluations: RunEvaluations;
   private readonly state: LoopState = {
     step: 0,
     epochsEnded: 0,
@@ -72,12 +61,7 @@ export class TrainLoop {
     this.optimizer = new OptimizerSteps(plan, native, totalSteps);
     this.curve = options.report ? new LossCurve(totalSteps) : undefined;
     this.saves = new RunSaves(parts, identityOf(options, data), this.state, this.curve);
-    if (data.evaluation !== undefined) {
-      this.tracker = new BestEvaluationTracker(bestMetric(options, data.evaluation.kind), {
-        evaluations: options.earlyStoppingPatience,
-        threshold: options.earlyStoppingThreshold ?? 0,
-      });
-    }
+    this.evaluations = new RunEvaluations(parts, this.state, this.saves);
   }
 
   async run(): Promise<Omit<TrainResult, "seconds">> {
@@ -91,7 +75,7 @@ export class TrainLoop {
     if (!this.hasEnded() && state.step > 0 && saves.checkpoint?.step !== state.step) {
       await this.saveCheckpoint(`step_${state.step}`);
     }
-    if (state.step > 0 && !this.keptBest() && saves.savedStep !== state.step) {
+    if (state.step > 0 && !this.evaluations.kept && saves.savedStep !== state.step) {
       await saves.save(this.epoch);
     }
     return {
@@ -99,11 +83,11 @@ export class TrainLoop {
       steps: state.step,
       epochs: this.epoch,
       stopped: !this.hasEnded(),
-      stoppedEarly: this.isOutOfPatience() && !this.hasAllSteps(),
+      stoppedEarly: this.evaluations.outOfPatience && !this.hasAllSteps(),
       savedStep: saves.savedStep,
       checkpoint: saves.checkpoint?.path ?? null,
       evaluations: state.evaluations,
-      best: this.tracker?.best ?? null,
+      best: this.evaluations.best ?? null,
       trainableParameters: started.trainableParameters,
       allParameters: started.allParameters,
       pairsPerSecond: this.pairsPerSecond(),
@@ -118,14 +102,14 @@ export class TrainLoop {
     const started = startedEvent(this.parts, this.length);
     await this.saves.tellAndLog(started);
     await this.saves.tellAndLog(memoryEvent(this.parts, this.microBatchTokens));
-    await this.evaluate();
+    await this.evaluations.measure(this.epoch);
     return started;
   }
 
   /** From a checkpoint: exactly as the run that wrote it would have gone on. */
   private async goOn(checkpoint: Checkpoint): Promise<StartedEvent> {
     const { plan, native, output, tell } = this.parts;
-    const { state, saves, tracker } = this;
+    const { state, saves } = this;
     const { stepsPerEpoch, totalSteps } = this.length;
     await goOnWith(plan, native, checkpoint.weightsPath);
     await native.loadOptimizer(checkpoint.optimizerPath);
@@ -136,7 +120,7 @@ export class TrainLoop {
     const ended = state.step === totalSteps ? state.epochsEnded : Math.floor(state.step / stepsPerEpoch);
     state.epochsEnded = Math.min(state.epochsEnded, ended);
     this.epoch = state.epochsEnded;
-    for (const evaluation of state.evaluations) tracker?.see(evaluation);
+    this.evaluations.goOn();
     const { folder: path } = checkpoint;
     const { step } = state;
     saves.checkpoint = { path, step };
@@ -147,7 +131,7 @@ export class TrainLoop {
     tell(started);
     tell(memoryEvent(this.parts, this.microBatchTokens));
     await output.restoreLog(checkpoint.log);
-    const best = this.keptBest();
+    const best = this.evaluations.kept;
     if (best !== undefined) await saves.restoreBest(checkpoint, best);
     const metricsBefore = state.evaluations[0]?.metrics ?? null;
     await saves.tellAndLog({ event: "resumed", path, step, epoch: this.epoch, metricsBefore });
@@ -164,8 +148,8 @@ export class TrainLoop {
     let start = (state.step - this.epoch * stepsPerEpoch) * pairsPerStep;
     while (start < order.length && !this.hasAllSteps()) {
       // A run that was stopped while it measured has yet to do it.
-      if (this.isEvaluationDue() && !(await this.evaluate())) return false;
-      if (this.isOutOfPatience() || stopped()) return false;
+      if (this.evaluations.isDue && !(await this.evaluations.measure(this.epoch))) return false;
+      if (this.evaluations.outOfPatience || stopped()) return false;
       const secondsBefore = state.stepSeconds;
       const event = await this.trainStep(order.subarray(start, start + pairsPerStep));
       this.curve?.push(event, state.stepSeconds - secondsBefore);
@@ -173,7 +157,7 @@ export class TrainLoop {
       tell(event);
       await this.logStep(event);
       const within = start < order.length && !this.hasAllSteps();
-      if (within && this.isEvaluationDue() && !(await this.evaluate())) return false;
+      if (within && this.evaluations.isDue && !(await this.evaluations.measure(this.epoch))) return false;
       if (isMultiple(state.step, options.checkpointingSteps)) await this.saveCheckpoint(`step_${state.step}`);
     }
     // A run that ends by --max_train_steps within an epoch counts it, as the article's script does.
@@ -185,8 +169,12 @@ export class TrainLoop {
   private async endEpoch(): Promise<boolean> {
     const { options } = this.parts.plan;
     const byEpoch = typeof options.evalSteps !== "number";
-    if ((byEpoch || this.hasAllSteps() || this.isEvaluationDue()) && !(await this.evaluate())) return false;
-    if (!this.keptBest()) await this.saves.save(this.epoch);
+    if (
+      (byEpoch || this.hasAllSteps() || this.evaluations.isDue) &&
+      !(await this.evaluations.measure(this.epoch))
+    )
+      return false;
+    if (!this.evaluations.kept) await this.saves.save(this.epoch);
     this.state.epochsEnded = this.epoch;
     if (options.checkpointingSteps === "epoch") await this.saveCheckpoint(`epoch_${this.epoch - 1}`);
     return true;
@@ -256,40 +244,8 @@ export class TrainLoop {
     await this.saves.tellAndLog({ event: "skipped", step, tensor: notFinite, lossScale, skipped });
   }
 
-  /** Measures the evaluation set, if there is one, and saves where it is the best; false when it was stopped. */
-  private async evaluate(): Promise<boolean> {
-    const { plan, data, drift, native, tell, stopped } = this.parts;
-    if (data.evaluation === undefined || this.tracker === undefined) return true;
-    const startedAt = performance.now();
-    let scores: Float32Array | undefined;
-    const measured = await evaluateExamples(native, data.evaluation, {
-      batchSize: plan.options.perDeviceEvalBatchSize,
-      adapter: true,
-      onScores: (found) => {
-        scores = found;
-      },
-      onProgress: (done, total) => tell({ event: "evaluating", done, total }),
-      stopped,
-    });
-    if (measured === undefined) return false;
-    const baseCosine = await drift?.measure();
-    if (drift !== undefined && baseCosine === undefined) return false;
-    const metrics = { ...measured, ...(baseCosine === undefined ? {} : { baseCosine }) };
-    const seconds = (performance.now() - startedAt) / 1000;
-    const evaluation = { epoch: this.epoch, step: this.state.step, metrics };
-    this.state.evaluations.push(evaluation);
-    const isBest = this.tracker.see(evaluation);
-    const evaluated: EvaluatedEvent = { event: "evaluated", ...evaluation, seconds };
-    await this.saves.tellAndLog(evaluated);
-    if (plan.options.report && scores !== undefined) {
-      await this.saves.log(scoresLine(evaluated, data.evaluation, scores));
-    }
-    if (isBest && plan.options.loadBestModelAtEnd) await this.saves.save(this.epoch);
-    return true;
-  }
-
   private saveCheckpoint(name: string): Promise<void> {
-    return this.saves.saveCheckpoint(name, this.epoch, this.machine(), this.keptBest());
+    return this.saves.saveCheckpoint(name, this.epoch, this.machine(), this.evaluations.kept);
   }
 
   private machine(): Machine {
@@ -306,22 +262,7 @@ export class TrainLoop {
   /** Whether nothing is left to do: no step, and of the last epoch neither evaluation nor save. */
   private hasEnded(): boolean {
     const done = this.hasAllSteps() && this.state.epochsEnded >= this.length.epochs;
-    return done || this.isOutOfPatience();
-  }
-
-  private isOutOfPatience(): boolean {
-    return this.tracker?.outOfPatience === true;
-  }
-
-  /** Of what is in the output folder, where the best is kept there and one is known. */
-  private keptBest(): BestEvaluation | undefined {
-    return this.parts.plan.options.loadBestModelAtEnd ? this.tracker?.best : undefined;
-  }
-
-  /** Whether `--eval_steps=N` asks for an evaluation that was not made. */
-  private isEvaluationDue(): boolean {
-    const { step, evaluations } = this.state;
-    return isMultiple(step, this.parts.plan.options.evalSteps) && measuredAt(step, evaluations) === undefined;
+    return done || this.evaluations.outOfPatience;
   }
 
   /** Tokens of an optimiser step, in the mean. */
