@@ -26,12 +26,11 @@ const NEEDED = [
   "scripts/build-native.mjs",
   "scripts/build-ts.mjs",
   "scripts/libtorch.mjs",
-  "scripts/prepare.mjs",
 ];
 const ALLOWED =
-  /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp|bin\/[\w-]+\.js|assets\/[\w-]+\.(css|js|svg)|dist\/.+\.(js|d\.ts)|docs\/[\w/-]+\.(md|svg)|native\/.+\.(cc|h|cu|cmake)|scripts\/(build-native|build-ts|libtorch|prepare)\.mjs|data\/README\.md|data\/(encoder|pairs)\/.+|prebuilds\/[a-z0-9]+-[a-z0-9]+\/([\w.-]+\.(node|so|dylib|dll)|libtorch-version))$/;
-/** Scripts that npm would run where the package is installed. */
-const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall"];
+  /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp|bin\/[\w-]+\.js|assets\/[\w-]+\.(css|js|svg)|dist\/.+\.(js|d\.ts)|docs\/[\w/-]+\.(md|svg)|native\/.+\.(cc|h|cu|cmake)|scripts\/(build-native|build-ts|libtorch)\.mjs|data\/README\.md|data\/(encoder|pairs)\/.+|prebuilds\/[a-z0-9]+-[a-z0-9]+\/([\w.-]+\.(node|so|dylib|dll)|libtorch-version))$/;
+/** Scripts that npm would run where the package is installed; `prepare` it asks about, and runs for a folder. */
+const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall", "prepare"];
 
 /**
  * @param {string[]} files paths in the package

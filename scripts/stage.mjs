@@ -1,5 +1,5 @@
 // Lays out what the tarball holds, apart from the checkout: `files` of package.json, and compiled code as a prebuild.
-import { cpSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -14,14 +14,17 @@ const BUILT = ["peft_train.node", "libpeft_train.so", "libtorch-version"];
  * @param {string | undefined} prebuilds a folder of PLATFORM-ARCH folders; build/Release where there is none
  */
 export function stage(root, target, prebuilds) {
-  const { files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const listed = files.filter((name) => !name.startsWith("!") && name !== "prebuilds");
+  const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const listed = manifest.files.filter((name) => !name.startsWith("!") && name !== "prebuilds");
   for (const name of [...ALWAYS, ...listed]) {
     cpSync(join(root, name), join(target, name), {
       recursive: true,
       filter: (file) => hasSource(root, file),
     });
   }
+  // It serves a checkout; npm would ask a user whether it may run.
+  delete manifest.scripts.prepare;
+  writeFileSync(join(target, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   if (prebuilds !== undefined) {
     cpSync(prebuilds, join(target, "prebuilds"), { recursive: true });
     return;
