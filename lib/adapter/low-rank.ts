@@ -1,5 +1,6 @@
-import { EigenvalueDecomposition, Matrix, QrDecomposition, SingularValueDecomposition } from "ml-matrix";
-import type { Factors } from "./factors.js";
+import { Matrix, QrDecomposition, SingularValueDecomposition } from "ml-matrix";
+import { type Factors, product } from "./factors.js";
+import { leadingEigenvectors } from "./leading-eigenvectors.js";
 
 export interface Truncated {
   /** A has orthonormal rows, the largest entry of each positive; B carries the singular values. */
@@ -15,7 +16,7 @@ export interface Truncated {
 export function truncateFactors(factors: Factors, rank: number): Truncated {
   const { inputs, outputs, a, b } = factors;
   if (factors.rank > Math.min(inputs, outputs)) {
-    return truncateMatrix(matrix(b, outputs, factors.rank).mmul(matrix(a, factors.rank, inputs)), rank);
+    return truncateDense(product(factors), outputs, inputs, rank);
   }
   const left = new QrDecomposition(matrix(b, outputs, factors.rank));
   const right = new QrDecomposition(matrix(a, factors.rank, inputs).transpose());
@@ -29,56 +30,95 @@ export function truncateFactors(factors: Factors, rank: number): Truncated {
     core.rightSingularVectors.subMatrix(0, factors.rank - 1, 0, kept - 1),
   );
   const lost = Math.hypot(...core.diagonal.slice(kept));
-  return { factors: assemble(u, core.diagonal.slice(0, kept), v, rank), lost };
+  return {
+    factors: assemble(columns(u), core.diagonal.slice(0, kept), columns(v), { rank, inputs, outputs }),
+    lost,
+  };
 }
 
-/** The same for a matrix without factors [outputs, inputs], row by row. */
+/**
+ * The same for a matrix without factors [outputs, inputs], row by row: by the eigenvalues of the smaller of D D^T and D^T D, in
+ * double precision. Singular values far below the largest (1e-8 of it) are lost, which float32 weights do not hold either.
+ */
 export function truncateDense(
   values: Float64Array,
   outputs: number,
   inputs: number,
   rank: number,
 ): Truncated {
-  return truncateMatrix(matrix(values, outputs, inputs), rank);
-}
-
-/**
- * By the eigenvalues of the smaller of D D^T and D^T D, in double precision: singular values far below the largest (1e-8 of
- * it) are lost, which float32 weights do not hold either, and it takes a fraction of the time of a whole decomposition.
- */
-function truncateMatrix(d: Matrix, rank: number): Truncated {
-  const wide = d.columns > d.rows;
-  const gram = wide ? d.mmul(d.transpose()) : d.transpose().mmul(d);
-  const eigen = new EigenvalueDecomposition(gram, { assumeSymmetric: true });
-  const values = eigen.realEigenvalues; // rising
-  const total = values.reduce((sum, value) => sum + Math.max(0, value), 0);
-  const kept = Math.min(rank, values.length);
-  const order = Array.from({ length: kept }, (_, i) => values.length - 1 - i);
-  const singular = order.map((i) => Math.sqrt(Math.max(0, values[i] as number)));
-  const side = eigen.eigenvectorMatrix.subMatrixColumn(order);
-  const other = (wide ? d.transpose() : d).mmul(side);
-  for (const [i, value] of singular.entries()) {
+  const wide = inputs > outputs;
+  const rows = wide ? values : transposed(values, outputs, inputs);
+  const [size, length] = wide ? [outputs, inputs] : [inputs, outputs];
+  const gram = gramOf(rows, size, length);
+  const total = Array.from({ length: size }, (_, i) => gram[i * size + i] as number).reduce(
+    (a, b) => a + b,
+    0,
+  );
+  const kept = Math.min(rank, size);
+  const { values: squares, vectors } = leadingEigenvectors(gram, size, kept);
+  const singular = squares.map((value) => Math.sqrt(Math.max(0, value)));
+  const others = vectors.map((vector, k) => {
+    const value = singular[k] as number;
     const scale = value > 1e-12 * (singular[0] as number) ? 1 / value : 0;
-    for (let row = 0; row < other.rows; row++) other.set(row, i, other.get(row, i) * scale);
-  }
-  const sum = singular.reduce((squares, value) => squares + value * value, 0);
-  const factors = wide ? assemble(side, singular, other, rank) : assemble(other, singular, side, rank);
+    const out = new Float64Array(length);
+    for (let i = 0; i < size; i++) {
+      const weight = (vector[i] as number) * scale;
+      for (let j = 0; j < length; j++)
+        out[j] = (out[j] as number) + weight * (rows[i * length + j] as number);
+    }
+    return out;
+  });
+  const [left, right] = wide ? [vectors, others] : [others, vectors];
+  const sum = singular.reduce((all, value) => all + value * value, 0);
+  const factors = assemble(left, singular, right, { rank, inputs, outputs });
   return { factors, lost: Math.sqrt(Math.max(0, total - sum)) };
 }
 
+/** Inner products of rows. */
+function gramOf(rows: Float64Array, size: number, length: number): Float64Array {
+  const gram = new Float64Array(size * size);
+  for (let i = 0; i < size; i++) {
+    for (let k = 0; k <= i; k++) {
+      let sum = 0;
+      for (let j = 0; j < length; j++) {
+        sum += (rows[i * length + j] as number) * (rows[k * length + j] as number);
+      }
+      gram[i * size + k] = sum;
+      gram[k * size + i] = sum;
+    }
+  }
+  return gram;
+}
+
+function transposed(values: Float64Array, rows: number, columns: number): Float64Array {
+  const out = new Float64Array(values.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) out[j * rows + i] = values[i * columns + j] as number;
+  }
+  return out;
+}
+
 /** U S as B, V^T as A, filled up with zeros to `rank`. The sign of a pair of vectors is free: the largest entry of A's row is positive. */
-function assemble(u: Matrix, singular: readonly number[], v: Matrix, rank: number): Factors {
-  const [outputs, inputs] = [u.rows, v.rows];
+function assemble(
+  left: readonly Float64Array[],
+  singular: readonly number[],
+  right: readonly Float64Array[],
+  { rank, inputs, outputs }: Pick<Factors, "rank" | "inputs" | "outputs">,
+): Factors {
   const a = new Float64Array(rank * inputs);
   const b = new Float64Array(outputs * rank);
   for (const [k, value] of singular.entries()) {
-    const column = v.getColumn(k);
-    const largest = column.reduce((best, x) => (Math.abs(x) > Math.abs(best) ? x : best), 0);
+    const [u, v] = [left[k] as Float64Array, right[k] as Float64Array];
+    const largest = v.reduce((best, x) => (Math.abs(x) > Math.abs(best) ? x : best), 0);
     const sign = largest < 0 ? -1 : 1;
-    for (let j = 0; j < inputs; j++) a[k * inputs + j] = sign * (column[j] as number);
-    for (let i = 0; i < outputs; i++) b[i * rank + k] = sign * value * u.get(i, k);
+    for (let j = 0; j < inputs; j++) a[k * inputs + j] = sign * (v[j] as number);
+    for (let i = 0; i < outputs; i++) b[i * rank + k] = sign * value * (u[i] as number);
   }
   return { rank, inputs, outputs, a, b };
+}
+
+function columns(matrix: Matrix): Float64Array[] {
+  return Array.from({ length: matrix.columns }, (_, k) => Float64Array.from(matrix.getColumn(k)));
 }
 
 function matrix(values: Float64Array, rows: number, columns: number): Matrix {

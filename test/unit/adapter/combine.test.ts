@@ -1,6 +1,7 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { describe, expect, it } from "vitest";
 import { combineAdapters, combineSettings, soleSource } from "../../../lib/adapter/combine.js";
 import {
@@ -10,6 +11,7 @@ import {
 } from "../../../lib/adapter/combine-factors.js";
 import { dareMask, philox } from "../../../lib/adapter/dare-mask.js";
 import { concatenate, distance, type Factors, inner, product } from "../../../lib/adapter/factors.js";
+import { leadingEigenvectors } from "../../../lib/adapter/leading-eigenvectors.js";
 import { truncateDense, truncateFactors } from "../../../lib/adapter/low-rank.js";
 import { readStoredAdapter } from "../../../lib/adapter/stored-adapter.js";
 import { keepLargest } from "../../../lib/adapter/task-arithmetic.js";
@@ -161,6 +163,34 @@ describe("the algebra of factors", () => {
       expect(truncateFactors(factors, 9).lost).toBeLessThan(1e-7);
     });
   }
+
+  it("finds the leading eigenvectors of a large matrix as a whole decomposition does", () => {
+    const [size, length, count] = [100, 140, 6];
+    const random = mulberry32(4);
+    const rows = Array.from({ length: size }, (_, i) =>
+      // Slowly falling singular values, as those of a trimmed product are.
+      Float64Array.from({ length }, () => (random() - 0.5) / (1 + 0.05 * i)),
+    );
+    const gram = Float64Array.from({ length: size * size }, (_, at) => {
+      const [x, y] = [rows[Math.floor(at / size)], rows[at % size]] as [Float64Array, Float64Array];
+      return x.reduce((sum, value, k) => sum + value * (y[k] as number), 0);
+    });
+    const { values, vectors } = leadingEigenvectors(gram, size, count);
+    const whole = new EigenvalueDecomposition(Matrix.from1DArray(size, size, [...gram]), {
+      assumeSymmetric: true,
+    });
+    for (let k = 0; k < count; k++) {
+      expect(values[k]).toBeCloseTo(whole.realEigenvalues[size - 1 - k] as number, 10);
+      const cosine = (vectors[k] as Float64Array).reduce(
+        (sum, x, i) => sum + x * whole.eigenvectorMatrix.get(i, size - 1 - k),
+        0,
+      );
+      expect(Math.abs(cosine)).toBeCloseTo(1, 10);
+    }
+    // Any vectors are eigenvectors of the identity.
+    const identity = Float64Array.from({ length: size * size }, (_, at) => Number(at % (size + 1) === 0));
+    for (const value of leadingEigenvectors(identity, size, 2).values) expect(value).toBeCloseTo(1, 12);
+  });
 
   it("keeps the largest entries, among equals the first", () => {
     expect([...keepLargest(Float64Array.of(1, -3, 2, -2, 2), 0.6)]).toEqual([0, -3, 2, -2, 0]);
