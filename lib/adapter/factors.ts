@@ -11,6 +11,10 @@ export interface Factors {
 export interface LoraFactors extends Factors {
   /** alpha / rank, or alpha / sqrt(rank) with rsLoRA. */
   scale: number;
+  /** DoRA: length of every row of W + scale * B A. */
+  magnitude?: Float64Array;
+  /** lora_bias: what B adds to its product, [outputs]. */
+  bias?: Float64Array;
 }
 
 /**

@@ -30,18 +30,25 @@ export interface StoredAdapter {
   dtypes: string[];
 }
 
+/** What may be more than A and B over the base: nothing; what merges into it; anything that this package runs. */
+export type Accepted = "plain" | "mergeable" | "any";
+
 /**
  * Reads an adapter folder of ours or of PEFT, in either layout of tensor names.
- * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_UNSUPPORTED for anything but plain LoRA, ADAPTER_MISMATCH
+ * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_UNSUPPORTED for more than is accepted, ADAPTER_MISMATCH
  * where configuration and tensors disagree, NOT_FINITE; HUB_NOT_FOUND, HUB_ACCESS, DOWNLOAD_FAILED or ABORTED.
  */
-export async function readStoredAdapter(name: string, hub: HubAccess = {}): Promise<StoredAdapter> {
+export async function readStoredAdapter(
+  name: string,
+  hub: HubAccess = {},
+  accepted: Accepted = "plain",
+): Promise<StoredAdapter> {
   const folder = await findAdapter(name, hub);
   const configPath = path.join(folder, CONFIG_FILE);
   const json = await readJsonObject(configPath);
   if (json === undefined) throw await missingConfig(folder);
   const config = parseAdapterConfig(json, configPath);
-  requirePlain(config, configPath);
+  requireAccepted(config, configPath, accepted);
   await requireWeights(folder);
   await using file = await TensorFile.open(path.join(folder, WEIGHTS_FILE));
   const keys = [...file.tensors.keys()];
@@ -63,21 +70,18 @@ export async function readStoredAdapter(name: string, hub: HubAccess = {}): Prom
   };
 }
 
-/** What runs here and is more than A and B over the base cannot be taken apart into them. */
-function requirePlain({ lora }: AdapterConfig, file: string): void {
+/** What is more than A and B over the base cannot be taken apart into them. */
+function requireAccepted({ lora }: AdapterConfig, file: string, accepted: Accepted): void {
   const { initLoraWeights: init, useDora, loraBias } = lora;
-  const more = useDora
-    ? "use_dora is true"
-    : loraBias
-      ? "lora_bias is true"
-      : splitsBase(init)
-        ? `init_lora_weights is "${init}"`
-        : undefined;
-  if (more === undefined) return;
-  throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: ${more}; here only plain LoRA is supported`, {
-    hint: splitsBase(init)
+  const split = splitsBase(init) && accepted !== "any";
+  const more = accepted === "plain" ? (useDora ? "use_dora" : loraBias ? "lora_bias" : undefined) : undefined;
+  if (more === undefined && !split) return;
+  const found = more === undefined ? `init_lora_weights is "${String(init)}"` : `${more} is true`;
+  const taken = accepted === "plain" ? "plain LoRA" : "LoRA over the base weights themselves";
+  throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: ${found}; here only ${taken} is supported`, {
+    hint: split
       ? "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA."
-      : "Train, encode and eval take it; merge it with PEFT's merge_and_unload().",
+      : "Train, encode, eval, merge and export take it.",
   });
 }
 
@@ -85,9 +89,9 @@ function requirePlain({ lora }: AdapterConfig, file: string): void {
 function moduleNames(keys: readonly string[], prefix: string, file: string): Set<string> {
   const names = new Set<string>();
   for (const key of keys) {
-    const module = /^(.*)\.lora_[AB]\.weight$/.exec(key)?.[1];
+    const module = /^(.*)\.(lora_[AB]\.weight|lora_B\.bias|lora_magnitude_vector)$/.exec(key)?.[1];
     if (module === undefined || !module.startsWith(prefix)) {
-      throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: tensor "${key}" is not of plain LoRA`, {
+      throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: tensor "${key}" is none of LoRA`, {
         hint: `Adapters of lora_A and lora_B on linear layers are supported here; their names start with ${PREFIX}`,
       });
     }
@@ -124,18 +128,32 @@ async function readFactors(
       { hint: `${CONFIG_FILE} and ${WEIGHTS_FILE} do not belong together.` },
     );
   }
-  const a = Float64Array.from(await file.floats(keyA));
-  const b = Float64Array.from(await file.floats(keyB));
-  for (const [values, name] of [
-    [a, keyA],
-    [b, keyB],
-  ] as const) {
-    if (values.every(Number.isFinite)) continue;
-    throw new PeftTrainError("NOT_FINITE", `${file.path}: tensor "${name}" holds NaN or infinity`, {
-      hint: "Take an earlier checkpoint of its run.",
-    });
-  }
-  return { rank, inputs, outputs, a, b, scale };
+  const factors = { rank, inputs, outputs, a: await finite(file, keyA), b: await finite(file, keyB), scale };
+  return {
+    ...factors,
+    ...(lora.useDora && { magnitude: await ofRows(file, `${key}.lora_magnitude_vector`, outputs) }),
+    ...(lora.loraBias && { bias: await ofRows(file, `${key}.lora_B.bias`, outputs) }),
+  };
+}
+
+/** A number for every output. */
+async function ofRows(file: TensorFile, key: string, outputs: number): Promise<Float64Array> {
+  if (file.tensors.get(key)?.shape.join() === String(outputs)) return finite(file, key);
+  const found = file.tensors.get(key)?.shape;
+  throw new PeftTrainError(
+    "ADAPTER_MISMATCH",
+    `${file.path}: expected "${key}" of shape [${outputs}], found ${found === undefined ? "none" : `[${found.join(", ")}]`}`,
+    { hint: `${CONFIG_FILE} and ${WEIGHTS_FILE} do not belong together.` },
+  );
+}
+
+/** @throws NOT_FINITE */
+async function finite(file: TensorFile, key: string): Promise<Float64Array> {
+  const values = Float64Array.from(await file.floats(key));
+  if (values.every(Number.isFinite)) return values;
+  throw new PeftTrainError("NOT_FINITE", `${file.path}: tensor "${key}" holds NaN or infinity`, {
+    hint: "Take an earlier checkpoint of its run.",
+  });
 }
 
 /** Name of a module's tensor in a file. */

@@ -76,7 +76,7 @@ function modelRows(model: ModelDescription): string[][] {
 function adapterRows(adapter: AdapterDescription): string[][] {
   const { record, modules, parameters, layout, memory } = adapter;
   const rows = [
-    ["type", adapter.peftType ?? "not said"],
+    ["type", [adapter.peftType ?? "not said", ...adapter.variants].join(", ")],
     ["base model", adapter.baseModel ?? record?.baseModel ?? "not said"],
     ["r, alpha", `${adapter.r ?? 8}, ${adapter.loraAlpha ?? 8}`],
     ["targets", [adapter.targetModules ?? "query, value (PEFT's default)"].flat().join(", ")],

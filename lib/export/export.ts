@@ -81,7 +81,7 @@ export async function exportModel(
   const source = await openModelFolder(model, access);
   const { adapter: name } = options;
   const warnings = name === undefined ? [] : (await openAdapterFolder(name, source, access)).warnings;
-  const adapter = name === undefined ? undefined : await readStoredAdapter(name, access);
+  const adapter = name === undefined ? undefined : await readStoredAdapter(name, access, "mergeable");
   await using folder = await AtomicFolder.create(output);
   const job = { source, adapter, dtype, options, draft: folder.draft };
   let weights = "model.safetensors";

@@ -1,4 +1,5 @@
 import path from "node:path";
+import type { LoraFactors } from "../adapter/factors.js";
 import { CONFIG_FILE, RUN_CONFIG_FILE } from "../adapter/folder.js";
 import type { AdapterRecord } from "../adapter/record.js";
 import { readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter.js";
@@ -10,6 +11,8 @@ import { asProblem, type Problem } from "./inspect.js";
 export interface AdapterDescription {
   peftType: string | null;
   baseModel: string | null;
+  /** More than A and B: use_dora, lora_bias, or how it took A and B out of the base. */
+  variants: string[];
   r: number | null;
   loraAlpha: number | null;
   targetModules: unknown;
@@ -49,7 +52,7 @@ export async function describeAdapter(
   let stored: StoredAdapter | undefined;
   let checkpoint: CheckpointDescription | undefined;
   try {
-    stored = await readStoredAdapter(folder);
+    stored = await readStoredAdapter(folder, {}, "any");
     if (kind === "checkpoint") {
       const { step, epochsEnded } = await readManifest(folder);
       checkpoint = { step, epochsEnded };
@@ -65,14 +68,19 @@ export async function describeAdapter(
   };
 }
 
+function parametersOf({ a, b, magnitude, bias }: LoraFactors): number {
+  return a.length + b.length + (magnitude?.length ?? 0) + (bias?.length ?? 0);
+}
+
 function settingsOf(
   config: JsonObject,
-): Pick<AdapterDescription, "peftType" | "baseModel" | "r" | "loraAlpha" | "targetModules"> {
+): Pick<AdapterDescription, "peftType" | "baseModel" | "variants" | "r" | "loraAlpha" | "targetModules"> {
   const text = (key: string): string | null => (typeof config[key] === "string" ? config[key] : null);
   const number = (key: string): number | null => (typeof config[key] === "number" ? config[key] : null);
   return {
     peftType: text("peft_type"),
     baseModel: text("base_model_name_or_path"),
+    variants: variantsOf(config),
     r: number("r"),
     loraAlpha: number("lora_alpha"),
     targetModules: config.target_modules ?? null,
@@ -84,7 +92,7 @@ function matricesOf(
 ): Pick<AdapterDescription, "modules" | "ranks" | "scales" | "parameters" | "layout" | "record" | "memory"> {
   const all = [...(stored?.modules.values() ?? [])];
   const distinct = (values: number[]): number[] => [...new Set(values)].sort((a, b) => a - b);
-  const parameters = stored && all.reduce((sum, { a, b }) => sum + a.length + b.length, 0);
+  const parameters = stored && all.reduce((sum, one) => sum + parametersOf(one), 0);
   const { training: _, ...record } = stored?.record ?? { training: undefined };
   return {
     modules: stored?.modules.size,
@@ -95,4 +103,10 @@ function matricesOf(
     record: stored?.record && (record as Omit<AdapterRecord, "training">),
     memory: parameters === undefined ? undefined : 8 * parameters,
   };
+}
+
+function variantsOf(config: JsonObject): string[] {
+  const init = config.init_lora_weights;
+  const named = ["use_rslora", "use_dora", "lora_bias"].filter((key) => config[key] === true);
+  return typeof init === "string" ? [...named, init] : named;
 }

@@ -86,7 +86,7 @@ export async function mergeAdapter(
   const access = { signal: options.signal, onProgress: options.onDownload, onNote: options.onNote };
   const source = await openModelFolder(model, access);
   const { warnings } = await openAdapterFolder(adapter, source, access);
-  const stored = await readStoredAdapter(adapter, access);
+  const stored = await readStoredAdapter(adapter, access, "mergeable");
   const texts = options.probe ?? (await probeTexts());
   if (texts.length === 0) throw new PeftTrainError("DATA_EMPTY", "the probe holds no texts");
   await using folder = await AtomicFolder.create(output);

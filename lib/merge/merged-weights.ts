@@ -1,4 +1,4 @@
-import { product } from "../adapter/factors.js";
+import { type LoraFactors, product } from "../adapter/factors.js";
 import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { PeftTrainError } from "../errors.js";
 import type { ModelWeights } from "../model/model-weights.js";
@@ -8,7 +8,8 @@ import type { FloatType } from "../model/tensor-writer.js";
 export type MergeTensor = (name: string, values: Float32Array) => Float32Array;
 
 /**
- * W, or W + scale * B A where the adapter has a module, summed in double precision and rounded once.
+ * W, or W + scale * B A where the adapter has a module, every row of it brought to its magnitude with DoRA; b + scale * B's bias. All
+ * in double precision and rounded once.
  * @param type What the result is to be held in: it has to fit.
  * @throws ADAPTER_MISMATCH for an adapter of other modules; what it returns, NOT_FINITE.
  */
@@ -21,7 +22,12 @@ export function mergeTensors(
   return (name, values) => {
     const module = targets.get(name);
     const factors = module === undefined ? undefined : adapter?.modules.get(module);
-    const merged = factors === undefined ? values : added(values, product(factors, factors.scale));
+    const merged =
+      factors === undefined
+        ? values
+        : name.endsWith(".bias")
+          ? values.map((value, i) => value + factors.scale * (factors.bias?.[i] as number))
+          : adapted(values, factors);
     requireFinite(name, merged, type, weights.file.path);
     return merged;
   };
@@ -31,24 +37,36 @@ export function mergeTensors(
 function targetTensors(weights: ModelWeights, adapter: StoredAdapter): Map<string, string> {
   const { file, prefix } = weights;
   const targets = new Map<string, string>();
-  for (const [module, { inputs, outputs }] of adapter.modules) {
-    const name = `${prefix}${module}.weight`;
-    const shape = file.tensors.has(name) ? weights.shape(name) : [];
-    if (shape.length !== 2 || shape[0] !== outputs || shape[1] !== inputs) {
-      const found = file.tensors.has(name) ? `of shape [${shape.join(", ")}]` : "not there";
-      throw new PeftTrainError(
-        "ADAPTER_MISMATCH",
-        `${adapter.name} changes ${module} of shape [${outputs}, ${inputs}]; in ${file.path} it is ${found}`,
-        { hint: "Give the base model that the adapter was trained on." },
-      );
+  for (const [module, { inputs, outputs, bias }] of adapter.modules) {
+    const wanted = [["weight", [outputs, inputs]] as const, ...(bias ? [["bias", [outputs]] as const] : [])];
+    for (const [kind, shape] of wanted) {
+      const name = `${prefix}${module}.${kind}`;
+      const found = file.tensors.has(name) ? `[${weights.shape(name).join(", ")}]` : undefined;
+      if (found !== `[${shape.join(", ")}]`) {
+        throw new PeftTrainError(
+          "ADAPTER_MISMATCH",
+          `${adapter.name} changes the ${kind} of ${module}, of shape [${shape.join(", ")}]; in ${file.path} it is ` +
+            (found === undefined ? "not there" : `of shape ${found}`),
+          { hint: "Give the base model that the adapter was trained on." },
+        );
+      }
+      targets.set(name, module);
     }
-    targets.set(name, module);
   }
   return targets;
 }
 
-function added(values: Float32Array, delta: Float64Array): Float32Array {
-  return values.map((value, i) => value + (delta[i] as number));
+function adapted(values: Float32Array, factors: LoraFactors): Float32Array {
+  const { inputs, outputs, magnitude } = factors;
+  const sum = product(factors, factors.scale);
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number);
+  for (let row = 0; magnitude !== undefined && row < outputs; row++) {
+    const entries = sum.subarray(row * inputs, (row + 1) * inputs);
+    const gain =
+      (magnitude[row] as number) / Math.sqrt(entries.reduce((all, value) => all + value * value, 0));
+    for (let j = 0; j < inputs; j++) entries[j] = (entries[j] as number) * gain;
+  }
+  return Float32Array.from(sum);
 }
 
 /** float16 ends at 65,504; what comes beyond becomes infinity. */

@@ -172,6 +172,14 @@ describe("merge", () => {
     expect(worstCosine(await vectors("m-of-nf4", "--prefix=query: "), wanted)).toBeGreaterThan(1 - 1e-6);
   });
 
+  it("merges DoRA", async () => {
+    const flags = ["--dataset_name=train.csv", "--max_train_steps=4", "--learning_rate=0.05", "--quiet"];
+    await ok("--model_name_or_path=model", ...flags, "--use_dora", "--output_dir=dora");
+    await ok("merge", "--model=model", "--adapter=dora", "--out=m-dora", "--quiet");
+    const wanted = await vectors("model", "--adapter=dora");
+    expect(worstCosine(await vectors("m-dora", "--prefix=query: "), wanted)).toBeGreaterThan(1 - 1e-6);
+  });
+
   it("keeps the pooling that the adapter was trained with", async () => {
     await ok(
       "--model_name_or_path=model",
@@ -205,19 +213,19 @@ describe("merge", () => {
     [["--model=model", "--adapter=model", "--out=x"], /model has no adapter_config\.json/, 1],
     [["--model=model", "--adapter=adapter", "--out=x", "--probe=none.txt"], /there is no file none\.txt/, 1],
     [["--model=other", "--adapter=adapter", "--out=x"], /adapter was trained on model, whose weights/, 1],
-    [["--model=model", "--adapter=dora", "--out=x"], /use_dora/, 1],
+    [["--model=model", "--adapter=pissa", "--out=x"], /init_lora_weights is "pissa"/, 1],
   ])("refuses %j", async (args, message, expected) => {
     if (args.includes("--model=other")) writeTinyModel(temporary.path("other"), { seed: 5 });
-    if (args.includes("--adapter=dora")) {
-      mkdirSync(temporary.path("dora"));
+    if (args.includes("--adapter=pissa")) {
+      mkdirSync(temporary.path("pissa"));
       cpSync(
         temporary.path("adapter", "adapter_model.safetensors"),
-        temporary.path("dora", "adapter_model.safetensors"),
+        temporary.path("pissa", "adapter_model.safetensors"),
       );
       const config = JSON.parse(readFileSync(temporary.path("adapter", "adapter_config.json"), "utf8"));
       writeFileSync(
-        join(temporary.path("dora"), "adapter_config.json"),
-        JSON.stringify({ ...config, use_dora: true }),
+        join(temporary.path("pissa"), "adapter_config.json"),
+        JSON.stringify({ ...config, init_lora_weights: "pissa" }),
       );
     }
     const { stderr, stdout, code } = await runHere(["merge", ...args]);
