@@ -16,6 +16,7 @@ export {
   type LoadOptions,
   type RetrievalOptions,
 } from "./encoder.js";
+export type { BatchingOptions } from "./encoding/batching.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export {
   type ExportFormat,

@@ -10,10 +10,14 @@ export interface ScriptEnd {
 }
 
 /** Runs the text of a module in a process of its own. */
-export async function runScript(text: string, flags: readonly string[] = []): Promise<ScriptEnd> {
+export async function runScript(
+  text: string,
+  flags: readonly string[] = [],
+  cwd = process.cwd(),
+): Promise<ScriptEnd> {
   const args = [...flags, "--input-type=module", "--eval", text];
   try {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, args, { timeout: 55_000 });
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, args, { cwd, timeout: 170_000 });
     return { code: 0, signal: null, stdout, stderr };
   } catch (error) {
     const { code, signal, stdout, stderr } = error as ScriptEnd;
