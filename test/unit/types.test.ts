@@ -17,7 +17,8 @@ import {
 // What a program may rely on, checked by the compiler in `npm run lint`; nothing here is called.
 
 it("Encoder takes and gives what its documentation says", () => {
-  expectTypeOf(Encoder.load).parameters.toEqualTypeOf<[model: string, options?: LoadOptions]>();
+  expectTypeOf(Encoder.load).parameter(0).toEqualTypeOf<string>();
+  expectTypeOf(Encoder.load).parameter(1).toEqualTypeOf<LoadOptions | undefined>();
   expectTypeOf(Encoder.load).returns.resolves.toEqualTypeOf<Encoder>();
   expectTypeOf<Encoder["encode"]>().returns.resolves.toEqualTypeOf<Float32Array[]>();
   expectTypeOf<Encoder["encode"]>().parameter(0).toEqualTypeOf<readonly string[]>();
