@@ -1,5 +1,5 @@
 import { cudaVersion, type Gpu } from "../setup/gpu.js";
-import { CUDA_WHEELS, cudaWheelFor } from "../setup/pin.js";
+import { CUDA_WHEELS, cudaWheelFor, leastWheelFor } from "../setup/pin.js";
 import type { Located } from "./engine.js";
 import { type Finding, problem } from "./finding.js";
 
@@ -27,11 +27,15 @@ function driverFinding(gpu: Gpu, located: Located | undefined): Finding {
       `${name} (${(memory / 2 ** 30).toFixed(0)} GiB, sm_${capability.replace(".", "")})`,
   );
   const found = `${names.join(", ")}; ${driver}`;
-  const wheel = cudaWheelFor(gpu.cuda, Number(gpu.devices[0]?.capability));
-  if (wheel === undefined) {
-    const oldest = CUDA_WHEELS.at(-1);
-    const next = `Update the driver to ${oldest?.driver} or newer, then: npx peft-train setup --device cuda`;
-    return problem("gpu", `${found}: too old for libtorch, which needs CUDA ${oldest?.cuda}`, next);
+  const capability = Number(gpu.devices[0]?.capability);
+  if (cudaWheelFor(gpu.cuda, capability) === undefined) {
+    const least = leastWheelFor(capability);
+    if (least === undefined) {
+      const next = "npx peft-train setup --device cpu";
+      return { check: "gpu", status: "note", found: `${found}: too old a GPU for libtorch`, next };
+    }
+    const next = `Update the driver to ${least.driver} or newer, then: npx peft-train setup --device cuda`;
+    return problem("gpu", `${found}: too old for libtorch, which needs CUDA ${least.cuda}`, next);
   }
   if (located === undefined) return { check: "gpu", status: "ok", found };
   if (located.cuda === undefined) {

@@ -18,27 +18,36 @@ export interface CudaWheel {
   driverCuda: number;
   /** The first series of drivers with that. */
   driver: string;
-  /** The oldest compute capability that it has code for. */
-  capability: number;
+  /** The compute capabilities that it has code for: from, and below. */
+  capability: readonly [from: number, below: number];
   /** Where it is; undefined for the index that pip asks anyway. */
   index?: string;
 }
 
 /** Newest first. */
 export const CUDA_WHEELS: readonly CudaWheel[] = [
-  { cuda: "13.0", driverCuda: 13000, driver: "580", capability: 7.5 },
+  { cuda: "13.0", driverCuda: 13000, driver: "580", capability: [7.5, Number.POSITIVE_INFINITY] },
   {
     cuda: "12.6",
     driverCuda: 12000,
     driver: "525",
-    capability: 5.0,
+    capability: [5.0, 10.0], // Blackwell takes CUDA 12.8
     index: "https://download.pytorch.org/whl/cu126",
   },
 ];
 
 /** The newest that runs on this driver and on a device of this compute capability. */
 export function cudaWheelFor(driverCuda: number, capability: number): CudaWheel | undefined {
-  return CUDA_WHEELS.find((wheel) => driverCuda >= wheel.driverCuda && capability >= wheel.capability);
+  return wheelsOf(capability).find((wheel) => driverCuda >= wheel.driverCuda);
+}
+
+/** The wheel for a device that is content with the oldest driver: what it would take where none runs. */
+export function leastWheelFor(capability: number): CudaWheel | undefined {
+  return wheelsOf(capability).at(-1);
+}
+
+function wheelsOf(capability: number): CudaWheel[] {
+  return CUDA_WHEELS.filter(({ capability: [from, below] }) => capability >= from && capability < below);
 }
 
 /** "2.13.0+cu130" -> "2.13": libtorch's C++ ABI holds within a minor version and changes with the next. */

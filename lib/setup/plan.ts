@@ -8,6 +8,7 @@ import {
   CUDA_WHEELS,
   cudaWheelFor,
   isSupported,
+  leastWheelFor,
   minorVersion,
   PINNED_TORCH,
   SUPPORTED_TORCH,
@@ -135,13 +136,17 @@ async function chooseDevice(options: PlanOptions, env: NodeJS.ProcessEnv): Promi
       ? { device, notes: [why] }
       : { device: "cpu", notes: [`${why} Fetching for the CPU; see: npx peft-train doctor`] };
   }
-  const wheel = cudaWheelFor(cuda, Number(devices[0]?.capability));
+  const capability = Number(devices[0]?.capability);
+  const wheel = cudaWheelFor(cuda, capability);
   if (wheel === undefined) {
-    const oldest = CUDA_WHEELS.at(-1);
-    const why = `The driver, ${driver}, runs CUDA ${cudaVersion(cuda)}; libtorch needs a driver from ${oldest?.driver} on`;
+    const least = leastWheelFor(capability);
+    const why =
+      least === undefined
+        ? `The GPU here, ${devices[0]?.name} of compute capability ${devices[0]?.capability}, is too old for libtorch`
+        : `The driver, ${driver}, runs CUDA ${cudaVersion(cuda)}; libtorch needs a driver from ${least.driver} on`;
     if (!asked) return { device: "cpu", notes: [`${why}. Fetching for the CPU.`] };
     throw new PeftTrainError("DEVICE_UNAVAILABLE", why, {
-      hint: "Update the driver and run again, or: npx peft-train setup --device cpu",
+      hint: `${least === undefined ? "Run" : "Update the driver and run again, or"}: npx peft-train setup --device cpu`,
     });
   }
   if (wheel.index === undefined) return { device: "cuda", notes: [] };

@@ -30,7 +30,8 @@ async function examined(
   return { outcome, check };
 }
 
-describe("peft-train doctor", () => {
+// Each case starts up to six processes.
+describe("peft-train doctor", { timeout: 180_000 }, () => {
   it("trains one step where everything is there", async () => {
     const { outcome, check } = await examined({});
     expect(outcome).toMatchObject({ code: 0, stderr: "" });

@@ -64,7 +64,7 @@ beforeAll(() => {
   }
 }, 300_000);
 
-describe("the packed tarball", () => {
+describe("the packed tarball", { timeout: 180_000 }, () => {
   it("holds what it must and nothing else, below 5 MB without data", () => {
     const files = readdirSync(installed(), { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())

@@ -103,6 +103,8 @@ describe("the wheel for a driver", () => {
     [12000, 7.5, "12.6"],
     [13000, 7.0, "12.6"], // CUDA 13 has no code for Volta
     [11080, 8.0, undefined],
+    [12080, 12.0, undefined], // CUDA 12.6 has none for Blackwell
+    [13000, 3.5, undefined],
   ])("CUDA %i on compute capability %d takes %s", (driver, capability, cuda) => {
     expect(cudaWheelFor(driver, capability)?.cuda).toBe(cuda);
   });

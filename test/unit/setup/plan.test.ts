@@ -33,6 +33,8 @@ describe("the device", () => {
     ["auto", gpu(12040), "cuda", CUDA_WHEELS[1]?.index, /runs CUDA 12\.4: taking/],
     ["auto", gpu(13000, "7.0"), "cuda", CUDA_WHEELS[1]?.index, /for CUDA 12\.6/],
     ["auto", gpu(11040), "cpu", undefined, /needs a driver from 525 on\. Fetching for the CPU/],
+    ["auto", gpu(12080, "12.0"), "cpu", undefined, /needs a driver from 580 on/],
+    ["auto", gpu(13000, "3.5"), "cpu", undefined, /NVIDIA L4 of compute capability 3\.5, is too old/],
     ["auto", { ...none, present: true, failure: "no libcuda" }, "cpu", undefined, /no libcuda.*doctor/],
     ["cuda", none, "cuda", undefined, /no NVIDIA GPU here/],
     ["cuda", gpu(13000), "cuda", undefined, undefined],
