@@ -7,7 +7,13 @@ import { prepareEngine } from "./engine.js";
 import { type FlagValues, numberFlag, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { nextSteps } from "./next-commands.js";
-import { duration, shortPath, size, table } from "./terminal.js";
+import { dim, duration, shortPath, size, table } from "./terminal.js";
+
+const PHASES: Record<Parameters<NonNullable<MergeOptions["onPhase"]>>[0], string> = {
+  measuring: "encoding the probe ...",
+  merging: "writing merged weights ...",
+  quantizing: "quantising them ...",
+};
 
 /** `peft-train merge` */
 export async function runMerge(args: FlagValues): Promise<void> {
@@ -32,6 +38,9 @@ export async function runMerge(args: FlagValues): Promise<void> {
     engine: () => prepareEngine("cpu"),
     onDownload: downloads.onDownload,
     onNote: downloads.onNote,
+    onPhase: (phase) => {
+      if (!quiet && process.stderr.isTTY) process.stderr.write(dim(`${PHASES[phase]}\n`, process.stderr));
+    },
     signal: stop.signal,
   };
   const startedAt = performance.now();
@@ -57,7 +66,9 @@ function warningsOf({ warnings, quantized, dtype, drift }: MergeResult): string[
 }
 
 function report(model: string, adapter: string, result: MergeResult, seconds: number): string {
-  const { modules, dtype, sourceFileBytes, fileBytes, drift, output } = result;
+  const { modules, dtype, sourceFileBytes, fileBytes, drift, output, prefix } = result;
+  // A model's folder has no prefix of its own, as an adapter's has.
+  const prefixFlag = prefix === "" ? "" : ` --prefix=${shellQuote(prefix)}`;
   return [
     table(
       ["1 - cosine to base and adapter", "Mean", "Worst"],
@@ -67,7 +78,7 @@ function report(model: string, adapter: string, result: MergeResult, seconds: nu
     `${modules} modules of ${adapter} are in the weights, ${dtype}: ${size(sourceFileBytes)} before, ${size(fileBytes)} now`,
     `${shortPath(output)}: written from ${model} in ${duration(seconds)}`,
     nextSteps([
-      `npx peft-train encode --model_name_or_path=${shellQuote(shortPath(output))} --input=texts.txt --output=vectors.npy`,
+      `npx peft-train encode texts.txt --model_name_or_path=${shellQuote(shortPath(output))}${prefixFlag} --out=vectors.npy`,
     ]),
   ].join("\n");
 }

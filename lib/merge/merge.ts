@@ -53,6 +53,8 @@ export interface MergeResult {
   dtype: MergeType;
   /** Modules that the adapter changed. */
   modules: number;
+  /** What the adapter was trained to have before a text, which whoever encodes with the merged model has to put there. */
+  prefix: string;
   /** model.safetensors before and after. */
   sourceFileBytes: number;
   fileBytes: number;
@@ -120,6 +122,7 @@ class Merge {
       output: folder.path,
       dtype,
       modules: stored.modules.size,
+      prefix: stored.record?.question1Prefix ?? "",
       sourceFileBytes: (await sha256(source.weightsPath)).bytes,
     };
     if (dtype === float) {

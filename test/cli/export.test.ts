@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { env, pipeline } from "@huggingface/transformers";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -138,6 +138,42 @@ describe("export --format onnx", () => {
     expect(found.dims).toEqual([TEXTS.length, DIMENSION]);
     const wanted = await vectors("again", BASE, "--adapter=adapter");
     expect(worst(found.data as Float32Array, wanted)).toBeLessThan(TOLERANCE);
+  });
+
+  it("refuses a model that does not fit into one file, before it writes one", async () => {
+    // As many words as make the limit, in a file without a byte of theirs on the disk.
+    const folder = writeTinyModel(temporary.path("huge"));
+    const file = temporary.path("huge", "model.safetensors");
+    const words = 2 ** 24;
+    const header: Record<string, { shape: number[]; data_offsets: [number, number] }> = {};
+    let position = 0;
+    for (const [name, { dtype, shape, bytes }] of readRaw(file)) {
+      const wide = name === "embeddings.word_embeddings.weight";
+      const size = wide ? words * DIMENSION * 4 : bytes.length;
+      const entry = {
+        dtype,
+        shape: wide ? [words, DIMENSION] : shape,
+        data_offsets: [position, position + size],
+      };
+      header[name] = entry as never;
+      position += size;
+    }
+    const json = Buffer.from(JSON.stringify(header));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(json.length));
+    writeFileSync(file, Buffer.concat([length, json]));
+    truncateSync(file, 8 + json.length + position);
+    const config = JSON.parse(readFileSync(temporary.path("huge", "config.json"), "utf8"));
+    writeFileSync(temporary.path("huge", "config.json"), JSON.stringify({ ...config, vocab_size: words }));
+    const { stderr, code } = await runHere([
+      "export",
+      "--format=onnx",
+      `--model=${folder}`,
+      "--out=too-large",
+    ]);
+    expect(stderr).toMatch(/would be 2147\d{6} bytes as one ONNX file, which can hold 2147483647/);
+    expect(code).toBe(1);
+    expect(readdirSync(temporary.path()).filter((name) => name.includes("too-large"))).toEqual([]);
   });
 
   it("takes quantised models, as the numbers that their codes stand for", async () => {

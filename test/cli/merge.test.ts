@@ -63,6 +63,9 @@ describe("merge", () => {
     const { stdout } = await ok("merge", "--model=model", "--adapter=adapter", "--out=merged");
     expect(stdout).toMatch(/│ 256 texts +│ +\d\.\de-1\d │ +\d\.\de-1\d │/);
     expect(stdout).toMatch(/13 modules of adapter are in the weights, float32/);
+    expect(stdout).toMatch(
+      /encode texts\.txt --model_name_or_path=merged --prefix='query: ' --out=vectors\.npy/,
+    );
     const base = await vectors("model", "--prefix=query: ");
     const wanted = await vectors("model", "--adapter=adapter");
     const found = await vectors("merged", "--prefix=query: ");
