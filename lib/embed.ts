@@ -1,4 +1,4 @@
-import type { NativeEncoder, TokenBatch } from "./native/types.js";
+import type { AdapterChoice, NativeEncoder, TokenBatch } from "./native/types.js";
 
 /** As much of an encoder as encoding needs. */
 export type EncodingEngine = Pick<NativeEncoder, "info" | "encode">;
@@ -9,9 +9,8 @@ export interface PackedTexts {
   offsets: ArrayLike<number>;
 }
 
-export interface EmbedOptions {
-  /** False gives the embeddings of the untouched base model. */
-  adapter: boolean;
+/** With one entry of `adapterOfText` a text, or none. */
+export interface EmbedOptions extends AdapterChoice {
   normalize: boolean;
   /** Most texts in one native call; by default as many as `TOKENS_A_CALL` holds. */
   textsPerCall?: number;
@@ -57,8 +56,11 @@ export async function embedTexts(
       tokens += length(order[end] as number);
       if (tokens > TOKENS_A_CALL && end > start) break;
     }
-    const rows = await encoder.encode(gatherTexts(texts, order.subarray(start, end)), {
-      adapter: options.adapter,
+    const some = order.subarray(start, end);
+    const { adapter, adapters, adapterOfText } = options;
+    const rows = await encoder.encode(gatherTexts(texts, some), {
+      adapter,
+      ...(adapterOfText && { adapters, adapterOfText: some.map((text) => adapterOfText[text] as number) }),
       normalize: options.normalize,
       microBatchTokens,
     });

@@ -171,6 +171,8 @@ export interface DropoutKey {
 }
 
 export interface PassOptions extends DropoutKey {
+  /** Name of the adapter that is trained. Default: `default`. */
+  adapter?: string;
   /** Examples are run through the encoder in groups of about this many tokens; the gradient is the whole batch's. */
   microBatchTokens: number;
   /** Default: the pair loss. */
@@ -208,9 +210,23 @@ export interface GradientResult {
   gradients: Record<string, Float32Array>;
 }
 
-export interface EncodeOptions {
-  /** False gives the embeddings of the untouched base model. */
-  adapter: boolean;
+/**
+ * Which adapter each text is encoded with. A text's numbers are those that it has when it is encoded alone, to the bit, whatever
+ * adapters the other texts of the call have.
+ */
+export interface AdapterChoice {
+  /**
+   * Of all texts: the name of one; true for `default`, where that is loaded; false for the embeddings of the untouched base model.
+   * Not read where `adapterOfText` is there.
+   */
+  adapter: boolean | string;
+  /** Names that `adapterOfText` counts. Only those that occur need be loaded. */
+  adapters?: readonly string[] | undefined;
+  /** One entry a text: its place in `adapters`, or -1 for the base model. */
+  adapterOfText?: Int32Array;
+}
+
+export interface EncodeOptions extends AdapterChoice {
   /** L2-normalise the pooled vectors. */
   normalize: boolean;
   microBatchTokens: number;
@@ -221,8 +237,17 @@ export interface EncoderInfo {
   threads: number;
   /** Parameters of the base model as Python counts them, pooler included where the file has one. */
   baseParameters: number;
+  /** Of all adapters. */
   trainableParameters: number;
   frozenBytes: number;
+}
+
+/** An adapter that is loaded. */
+export interface AdapterInfo {
+  name: string;
+  parameters: number;
+  /** What it takes as it stands, without Adam's moments: weights, what is packed of them, and gradients once it was trained. */
+  bytes: number;
 }
 
 /** What a run takes, in bytes, beside libtorch itself. */
@@ -232,7 +257,7 @@ export interface MemoryPlan {
   embeddings: number;
   /** Biases and LayerNorms. */
   other: number;
-  /** LoRA weights, or all that train, and their gradients. */
+  /** LoRA weights, what is packed of them, and their gradients, of all adapters; or all that trains, and its gradients. */
   adapter: number;
   /** Adam's two moments. */
   optimizer: number;
@@ -241,21 +266,28 @@ export interface MemoryPlan {
   float32Weights: number;
 }
 
+/** Holds any number of adapters over one copy of the base. Where a name may be left out it is `default`, as in PEFT. */
 export interface NativeEncoder {
   info(): EncoderInfo;
-  /** For micro-batches of this many tokens. */
-  memory(microBatchTokens: number, training: boolean): MemoryPlan;
+  /** Those that are loaded, in the order of their names. */
+  adapters(): AdapterInfo[];
+  /** For micro-batches of this many tokens, to which `activations` is proportional; with a name, as if that adapter were the only one. */
+  memory(microBatchTokens: number, training: boolean, name?: string): MemoryPlan;
   /** Installs a fresh adapter that begins as `spec.init` says, drawn from `seed`; Adam state zero. */
-  createAdapter(spec: AdapterSpec, seed: number): Promise<void>;
-  /** Installs the adapter of a file; every key of `spec` must be there, and no other. */
-  loadAdapter(path: string, spec: AdapterSpec): Promise<void>;
+  createAdapter(spec: AdapterSpec, seed: number, name?: string): Promise<void>;
+  /**
+   * Installs the adapter of a file; every key of `spec` must be there, and no other. One that has the name already is replaced once
+   * the new one is complete: where this rejects, the old one is as it was.
+   */
+  loadAdapter(path: string, spec: AdapterSpec, name?: string): Promise<void>;
   /** Writes adapter_model.safetensors to `path` and syncs it. */
-  saveAdapter(path: string): Promise<void>;
+  saveAdapter(path: string, name?: string): Promise<void>;
   /** Writes Adam's moments and step count to `path` as safetensors and syncs it. */
-  saveOptimizer(path: string): Promise<void>;
+  saveOptimizer(path: string, name?: string): Promise<void>;
   /** Restores them for the adapter that is installed, or the model that trains, to the bit. */
-  loadOptimizer(path: string): Promise<void>;
-  removeAdapter(): Promise<void>;
+  loadOptimizer(path: string, name?: string): Promise<void>;
+  /** Nothing happens where there is none of the name. */
+  removeAdapter(name?: string): Promise<void>;
   /** Forward, backward and one Adam step over the whole batch. */
   step(batch: ExampleBatch, options: StepOptions): Promise<StepResult>;
   /** Forward and backward only: what `step` would feed to Adam, unclipped. */
@@ -263,7 +295,7 @@ export interface NativeEncoder {
   /** One row of `hiddenSize` floats a text, in input order. */
   encode(batch: TokenBatch, options: EncodeOptions): Promise<Float32Array>;
   /** Adapter weights as they stand, keyed as the adapter file is. */
-  adapterWeights(): Promise<Record<string, Float32Array>>;
+  adapterWeights(name?: string): Promise<Record<string, Float32Array>>;
   /** Of a trainable model: writes a model.safetensors with every tensor that its own has, in float32, and syncs it. */
   saveModel(path: string): Promise<void>;
   /** Restores what `saveModel` wrote, to the bit. */

@@ -165,6 +165,23 @@ AdapterSpec to_adapter_spec(const Napi::Value& value) {
   return spec;
 }
 
+std::string to_adapter_name(const Napi::Value& value) {
+  return value.IsUndefined() ? kDefaultAdapter : to_string(value, "name");
+}
+
+AdapterChoice to_adapter_choice(const Napi::Object& o) {
+  const Napi::Value one = o.Get("adapter"), each = o.Get("adapterOfText");
+  if (each.IsUndefined()) {
+    return one.IsString() ? AdapterChoice(to_string(one, "adapter")) : AdapterChoice(to_bool(o, "adapter"));
+  }
+  if (!o.Get("adapters").IsArray()) wrong_type(o.Env(), "adapters", "an array");
+  const Napi::Array all = o.Get("adapters").As<Napi::Array>();
+  std::vector<std::string> names;
+  for (uint32_t i = 0; i < all.Length(); i++) names.push_back(to_string(all.Get(i), "adapters"));
+  return {std::move(names),
+          copy_array<int32_t, Napi::Int32Array>(o, "adapterOfText", napi_int32_array, "an Int32Array")};
+}
+
 TokenBatch to_token_batch(const Napi::Value& value) {
   const Napi::Object o = to_object(value, "batch");
   return {copy_array<int32_t, Napi::Int32Array>(o, "ids", napi_int32_array, "an Int32Array"),
@@ -220,6 +237,7 @@ PassOptions to_pass_options(const Napi::Value& value) {
   options.step = static_cast<uint32_t>(to_count(o, "step", 0));
   options.micro_batch_tokens = to_count(o, "microBatchTokens", 1);
   options.loss = to_loss_spec(o.Get("loss"));
+  options.adapter = to_adapter_name(o.Get("adapter"));
   return options;
 }
 

@@ -18,6 +18,10 @@ ModelShape to_model_shape(const Napi::Value& value);
 WeightStorage to_weight_storage(const Napi::Value& value);
 SessionOptions to_session_options(const Napi::Value& value);
 AdapterSpec to_adapter_spec(const Napi::Value& value);
+/// Of the options of encode.
+AdapterChoice to_adapter_choice(const Napi::Object& options);
+/// A name, or the default adapter's where there is none.
+std::string to_adapter_name(const Napi::Value& value);
 TokenBatch to_token_batch(const Napi::Value& value);
 ExampleBatch to_example_batch(const Napi::Value& value);
 LossSpec to_loss_spec(const Napi::Value& value);

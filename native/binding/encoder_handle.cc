@@ -23,7 +23,8 @@ Napi::Value rejected(Napi::Env env, const char* code, const char* message, const
 Napi::Function EncoderHandle::define(Napi::Env env) {
   return DefineClass(
       env, "NativeEncoder",
-      {InstanceMethod<&EncoderHandle::info>("info"), InstanceMethod<&EncoderHandle::memory>("memory"),
+      {InstanceMethod<&EncoderHandle::info>("info"), InstanceMethod<&EncoderHandle::adapters>("adapters"),
+       InstanceMethod<&EncoderHandle::memory>("memory"),
        InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
        InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
        InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
@@ -80,8 +81,8 @@ void EncoderHandle::after_call() {
 void EncoderHandle::tell_memory() {
   int64_t bytes = 0;
   if (session_) {
-    const SessionInfo info = session_->info();
-    bytes = info.frozen_bytes + 4 * info.trainable_parameters;
+    bytes = session_->info().frozen_bytes;
+    for (const AdapterInfo& adapter : session_->adapters()) bytes += adapter.bytes;
   }
   if (bytes == told_bytes_) return;
   // Not by Napi::MemoryManagement, which throws in an environment that ends; then nobody counts any more.
@@ -90,10 +91,28 @@ void EncoderHandle::tell_memory() {
   told_bytes_ = bytes;
 }
 
-Napi::Value EncoderHandle::info(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
+void EncoderHandle::require_idle(Napi::Env env) const {
   if (closed_ || !session_) throw make_error(env, "ENCODER_CLOSED", "The encoder is closed");
   if (worker_.busy()) throw make_error(env, "ENCODER_BUSY", "The encoder is running another call");
+}
+
+Napi::Value EncoderHandle::adapters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  require_idle(env);
+  Napi::Array all = Napi::Array::New(env);
+  for (const AdapterInfo& adapter : session_->adapters()) {
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("name", adapter.name);
+    o.Set("parameters", static_cast<double>(adapter.parameters));
+    o.Set("bytes", static_cast<double>(adapter.bytes));
+    all.Set(all.Length(), o);
+  }
+  return all;
+}
+
+Napi::Value EncoderHandle::info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  require_idle(env);
   const SessionInfo s = session_->info();
   Napi::Object o = Napi::Object::New(env);
   o.Set("device", s.device);
@@ -106,13 +125,19 @@ Napi::Value EncoderHandle::info(const Napi::CallbackInfo& info) {
 
 Napi::Value EncoderHandle::memory(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (closed_ || !session_) throw make_error(env, "ENCODER_CLOSED", "The encoder is closed");
-  if (worker_.busy()) throw make_error(env, "ENCODER_BUSY", "The encoder is running another call");
+  require_idle(env);
   if (!info[0].IsNumber() || !info[1].IsBoolean()) {
     throw Napi::TypeError::New(env, "memory(microBatchTokens, training) needs a number and a boolean");
   }
-  const MemoryPlan plan =
-      session_->memory(info[0].As<Napi::Number>().Int64Value(), info[1].As<Napi::Boolean>().Value());
+  std::optional<std::string> name;
+  if (!info[2].IsUndefined()) name = to_string(info[2], "name");
+  MemoryPlan plan;
+  try {
+    plan =
+        session_->memory(info[0].As<Napi::Number>().Int64Value(), info[1].As<Napi::Boolean>().Value(), name);
+  } catch (const EngineError& e) {
+    throw make_error(env, e.code(), e.what(), e.hint());
+  }
   Napi::Object o = Napi::Object::New(env);
   o.Set("linear", static_cast<double>(plan.linear));
   o.Set("embeddings", static_cast<double>(plan.embeddings));
@@ -127,8 +152,9 @@ Napi::Value EncoderHandle::memory(const Napi::CallbackInfo& info) {
 Napi::Value EncoderHandle::create_adapter(const Napi::CallbackInfo& info) {
   const AdapterSpec spec = to_adapter_spec(info[0]);
   const uint64_t seed = to_seed(info[1], "seed");
-  return run(info.Env(), [this, spec, seed] {
-    session_->create_adapter(spec, seed);
+  const std::string name = to_adapter_name(info[2]);
+  return run(info.Env(), [this, spec, seed, name] {
+    session_->create_adapter(spec, seed, name);
     return resolve_undefined();
   });
 }
@@ -136,39 +162,44 @@ Napi::Value EncoderHandle::create_adapter(const Napi::CallbackInfo& info) {
 Napi::Value EncoderHandle::load_adapter(const Napi::CallbackInfo& info) {
   const std::string path = to_string(info[0], "path");
   const AdapterSpec spec = to_adapter_spec(info[1]);
-  return run(info.Env(), [this, path, spec] {
-    session_->load_adapter(path, spec);
+  const std::string name = to_adapter_name(info[2]);
+  return run(info.Env(), [this, path, spec, name] {
+    session_->load_adapter(path, spec, name);
     return resolve_undefined();
   });
 }
 
 Napi::Value EncoderHandle::save_adapter(const Napi::CallbackInfo& info) {
   const std::string path = to_string(info[0], "path");
-  return run(info.Env(), [this, path] {
-    session_->save_adapter(path);
+  const std::string name = to_adapter_name(info[1]);
+  return run(info.Env(), [this, path, name] {
+    session_->save_adapter(path, name);
     return resolve_undefined();
   });
 }
 
 Napi::Value EncoderHandle::save_optimizer(const Napi::CallbackInfo& info) {
   const std::string path = to_string(info[0], "path");
-  return run(info.Env(), [this, path] {
-    session_->save_optimizer(path);
+  const std::string name = to_adapter_name(info[1]);
+  return run(info.Env(), [this, path, name] {
+    session_->save_optimizer(path, name);
     return resolve_undefined();
   });
 }
 
 Napi::Value EncoderHandle::load_optimizer(const Napi::CallbackInfo& info) {
   const std::string path = to_string(info[0], "path");
-  return run(info.Env(), [this, path] {
-    session_->load_optimizer(path);
+  const std::string name = to_adapter_name(info[1]);
+  return run(info.Env(), [this, path, name] {
+    session_->load_optimizer(path, name);
     return resolve_undefined();
   });
 }
 
 Napi::Value EncoderHandle::remove_adapter(const Napi::CallbackInfo& info) {
-  return run(info.Env(), [this] {
-    session_->remove_adapter();
+  const std::string name = to_adapter_name(info[0]);
+  return run(info.Env(), [this, name] {
+    session_->remove_adapter(name);
     return resolve_undefined();
   });
 }
@@ -207,17 +238,19 @@ Napi::Value EncoderHandle::encode(const Napi::CallbackInfo& info) {
   auto batch = std::make_shared<TokenBatch>(to_token_batch(info[0]));
   if (!info[1].IsObject()) throw Napi::TypeError::New(info.Env(), "options must be an object");
   const Napi::Object o = info[1].As<Napi::Object>();
-  const bool adapter = to_bool(o, "adapter"), normalize = to_bool(o, "normalize");
+  const AdapterChoice choice = to_adapter_choice(o);
+  const bool normalize = to_bool(o, "normalize");
   const int64_t tokens = to_count(o, "microBatchTokens", 1);
-  return run(info.Env(), [this, batch, adapter, normalize, tokens]() -> Resolver {
-    auto rows = std::make_shared<std::vector<float>>(session_->encode(*batch, adapter, normalize, tokens));
+  return run(info.Env(), [this, batch, choice, normalize, tokens]() -> Resolver {
+    auto rows = std::make_shared<std::vector<float>>(session_->encode(*batch, choice, normalize, tokens));
     return [rows](Napi::Env env) -> Napi::Value { return from_floats(env, *rows); };
   });
 }
 
 Napi::Value EncoderHandle::adapter_weights(const Napi::CallbackInfo& info) {
-  return run(info.Env(), [this]() -> Resolver {
-    auto named = std::make_shared<std::map<std::string, std::vector<float>>>(session_->adapter_weights());
+  const std::string name = to_adapter_name(info[0]);
+  return run(info.Env(), [this, name]() -> Resolver {
+    auto named = std::make_shared<std::map<std::string, std::vector<float>>>(session_->adapter_weights(name));
     return [named](Napi::Env env) -> Napi::Value { return from_named_floats(env, *named); };
   });
 }

@@ -33,6 +33,10 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   /// time.
   void tell_memory();
 
+  /// Throws ENCODER_BUSY or ENCODER_CLOSED; for what is read at once.
+  void require_idle(Napi::Env env) const;
+
+  Napi::Value adapters(const Napi::CallbackInfo& info);
   Napi::Value info(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value create_adapter(const Napi::CallbackInfo& info);

@@ -135,9 +135,18 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
     if (spec.bias) m.bias = take({out});
     if (spec.dora) m.magnitude = take({out});
     for (const ModulePart& part : kParts) {
-      if (!trains || !(m.*part.value).defined()) continue;
-      name(file_key(m, part), m.*part.value);
-      m.*part.gradient = gradient_of(m.*part.value);
+      if (trains && (m.*part.value).defined()) name(file_key(m, part), m.*part.value);
+    }
+  }
+}
+
+void Adapter::require_gradient() {
+  if (gradient().defined()) return;
+  TrainedParameters::require_gradient();
+  for (LoraModule& m : modules_) {
+    if (m.path.kind == LinearKind::kPooler) continue;
+    for (const ModulePart& part : kParts) {
+      if ((m.*part.value).defined()) m.*part.gradient = gradient_of(m.*part.value);
     }
   }
 }

@@ -61,7 +61,7 @@ struct LoraModule {
   ModulePath path;
   double scale = 1;
   Tensor a, b;             // [rank, in], [out, rank]: views of the adapter's flat buffer
-  Tensor grad_a, grad_b;   // views of its flat gradient
+  Tensor grad_a, grad_b;   // views of its flat gradient, once there is one
   Tensor magnitude, bias;  // [out], where there is one, and their gradients
   Tensor grad_magnitude, grad_bias;
   Tensor origin_a, origin_b;  // as a and b
@@ -89,6 +89,7 @@ class Adapter : public TrainedParameters {
   double dropout() const { return dropout_; }
   /// Those that do not train counted too.
   int64_t parameter_count() const { return parameters_.numel(); }
+  void require_gradient() override;
   /// Keyed and shaped as save() writes them.
   std::map<std::string, Tensor> named_weights() const;
 

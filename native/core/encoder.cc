@@ -39,12 +39,6 @@ Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, 
   for (int64_t i = 0; i < shape.num_layers; i++) layers_.emplace_back(shape_, weights_.layers[i], i);
 }
 
-void Encoder::attach(Adapter* adapter) {
-  adapter_ = adapter;
-  for (EncoderLayer& layer : layers_) layer.attach(adapter);
-  find_lowest_trained();
-}
-
 void Encoder::train(const ModelTensors& gradients) {
   embedding_gradients_ = gradients.embeddings;
   for (int64_t i = 0; i < shape_.num_layers; i++) layers_[i].train(gradients.layers[i]);
@@ -56,10 +50,11 @@ void Encoder::find_lowest_trained() {
   lowest_trained_ = embedding_gradients_.any() ? 0 : first - layers_.begin();
 }
 
-void Encoder::prepare(bool use_adapter, const DropoutPlan& dropout) {
+void Encoder::use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const DropoutPlan& dropout) {
   dropout_ = dropout;
-  const uint64_t version = adapter_ == nullptr ? 0 : adapter_->version();
-  for (EncoderLayer& layer : layers_) layer.prepare(use_adapter, version, dropout.adapter());
+  adapted_ = !adapters.empty();
+  for (EncoderLayer& layer : layers_) layer.use(adapters, use, dropout.adapter());
+  find_lowest_trained();
 }
 
 Tensor Encoder::forward(const MicroBatch& micro, bool keep) {

@@ -21,12 +21,12 @@ class Encoder {
   const BertWeights& weights() const { return weights_; }
   at::Device device() const { return device_; }
 
-  /// Wraps the layers that the adapter names; null unwraps all. The adapter must outlive its attachment.
-  void attach(Adapter* adapter);
+  /// The adapters of the next passes, in the order that a batch counts them: none for the base model, one for
+  /// training. They must outlive the passes; whenever one has changed this must come again, and packs it.
+  void use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const DropoutPlan& dropout);
+  bool adapted() const { return adapted_; }
   /// Where to add the gradients of the model's own parameters up.
   void train(const ModelTensors& gradients);
-  /// Must come before a pass whenever the adapter's weights, the dropout or the mode have changed.
-  void prepare(bool use_adapter, const DropoutPlan& dropout);
 
   /// Pooled vectors [texts, d]. With `keep`, what backward needs is kept until the next call.
   Tensor forward(const MicroBatch& micro, bool keep);
@@ -50,7 +50,7 @@ class Encoder {
   at::Device device_;
   bool recompute_;
   std::vector<EncoderLayer> layers_;
-  const Adapter* adapter_ = nullptr;
+  bool adapted_ = false;
   EmbeddingTensors embedding_gradients_;
   int64_t lowest_trained_ = 0;  // number of layers where none is
 

@@ -43,42 +43,6 @@ EncoderLayer::EncoderLayer(const ModelShape& shape, const LayerWeights& weights,
       intermediate_(weights.intermediate.get(), Tensor()),
       output_(weights.output.get(), Tensor()) {}
 
-void EncoderLayer::attach(Adapter* adapter) {
-  std::vector<LoraSlice> qkv, attention_output, intermediate, output;
-  if (adapter != nullptr) {
-    const int64_t d = shape_.hidden_size, f = shape_.intermediate_size;
-    for (LoraModule& m : adapter->modules()) {
-      if (m.path.layer != index_) continue;
-      switch (m.path.kind) {
-        case LinearKind::kQuery:
-          qkv.push_back({&m, 0, d, site(DropoutSite::kQuery)});
-          break;
-        case LinearKind::kKey:
-          qkv.push_back({&m, d, d, site(DropoutSite::kKey)});
-          break;
-        case LinearKind::kValue:
-          qkv.push_back({&m, 2 * d, d, site(DropoutSite::kValue)});
-          break;
-        case LinearKind::kAttentionOutput:
-          attention_output.push_back({&m, 0, d, site(DropoutSite::kLoraAttentionOutput)});
-          break;
-        case LinearKind::kIntermediate:
-          intermediate.push_back({&m, 0, f, site(DropoutSite::kLoraIntermediate)});
-          break;
-        case LinearKind::kOutput:
-          output.push_back({&m, 0, d, site(DropoutSite::kLoraOutput)});
-          break;
-        case LinearKind::kPooler:
-          break;
-      }
-    }
-  }
-  qkv_.attach(std::move(qkv));
-  attention_output_.attach(std::move(attention_output));
-  intermediate_.attach(std::move(intermediate));
-  output_.attach(std::move(output));
-}
-
 EncoderLayer::Part EncoderLayer::lowest_trained() const {
   if (qkv_.adapted() || gradients_.qkv.any()) return Part::kQkv;
   if (attention_output_.adapted() || gradients_.attention_output.any()) return Part::kAttentionOutput;
@@ -93,10 +57,18 @@ int64_t EncoderLayer::gradient_bytes() const {
          output_.gradient_bytes();
 }
 
-void EncoderLayer::prepare(bool use_adapter, uint64_t adapter_version, const Dropout& adapter_dropout) {
-  for (LoraLinear* linear : {&qkv_, &attention_output_, &intermediate_, &output_}) {
-    linear->prepare(use_adapter, adapter_version, adapter_dropout);
-  }
+void EncoderLayer::use(const std::vector<AdapterLayers*>& adapters, LoraUse use,
+                       const Dropout& adapter_dropout) {
+  const auto use_in = [&](LoraLinear& linear, PackedLora LayerFactors::*part) {
+    std::vector<LoraLinear::Versioned> loras;
+    for (AdapterLayers* adapter : adapters)
+      loras.push_back({&(adapter->layer(index_).*part), adapter->version()});
+    linear.use(loras, use, adapter_dropout);
+  };
+  use_in(qkv_, &LayerFactors::qkv);
+  use_in(attention_output_, &LayerFactors::attention_output);
+  use_in(intermediate_, &LayerFactors::intermediate);
+  use_in(output_, &LayerFactors::output);
 }
 
 void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,
@@ -105,20 +77,20 @@ void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, 
   const at::Device device = out.device();
   const uint32_t t0 = micro.first_token;
 
-  qkv_.forward(kept.input, t0, kept.qkv);
+  qkv_.forward(kept.input, micro.adapters, t0, kept.qkv);
   Tensor context = kept.context.defined() ? kept.context : scratch.context.take(tokens, d, device);
   attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0),
             context, kept.lse);
-  attention_output_.forward(context, t0, kept.attention_sum);
+  attention_output_.forward(context, micro.adapters, t0, kept.attention_sum);
   Tensor normed = scratch.attention_normed.take(tokens, d, device);
   residual_layer_norm(kept.attention_sum, weights_.attention_output_bias, kept.input, weights_.attention_norm,
                       dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed,
                       kept.attention_moments);
 
-  intermediate_.forward(normed, t0, kept.intermediate);
+  intermediate_.forward(normed, micro.adapters, t0, kept.intermediate);
   Tensor activated = scratch.gelu.take(tokens, f, device);
   bias_gelu(kept.intermediate, weights_.intermediate_bias, activated);
-  output_.forward(activated, t0, kept.output_sum);
+  output_.forward(activated, micro.adapters, t0, kept.output_sum);
   residual_layer_norm(kept.output_sum, weights_.output_bias, normed, weights_.output_norm,
                       dropout.hidden(site(DropoutSite::kOutput), t0), out, kept.output_moments);
 }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include "core/adapter_layers.h"
 #include "core/buffer.h"
+#include "core/dropout_site.h"
 #include "core/lora_linear.h"
 #include "core/model_tensors.h"
 #include "core/packed_batch.h"
@@ -25,26 +27,6 @@ struct DropoutPlan {
   }
   Dropout adapter() const { return {adapter_rate, seed, step, 0, 0}; }
 };
-
-/// Dropout layers are numbered by where they stand in the model: below 16 bits, since attention adds its head
-/// above. Site 0 is the embeddings'.
-enum class DropoutSite : uint32_t {
-  kAttention,
-  kAttentionOutput,
-  kOutput,
-  kQuery,
-  kKey,
-  kValue,
-  kLoraAttentionOutput,
-  kLoraIntermediate,
-  kLoraOutput,
-  kCount
-};
-
-inline uint32_t dropout_site(int64_t layer, DropoutSite site) {
-  return 1 + static_cast<uint32_t>(layer) * static_cast<uint32_t>(DropoutSite::kCount) +
-         static_cast<uint32_t>(site);
-}
 
 /// What the forward pass of one layer keeps for its backward pass: ten rows of hidden size a token.
 struct LayerActivations {
@@ -82,7 +64,6 @@ class EncoderLayer {
  public:
   EncoderLayer(const ModelShape& shape, const LayerWeights& weights, int64_t index);
 
-  void attach(Adapter* adapter);
   /// Where to add the gradients of the layer's own parameters up.
   void train(const LayerTensors& gradients) { gradients_ = gradients; }
   /// Whether anything of it gets a gradient.
@@ -91,7 +72,9 @@ class EncoderLayer {
     return attention_output_.adapted() || gradients_.attention_output.weight.defined();
   }
   int64_t gradient_bytes() const;
-  void prepare(bool use_adapter, uint64_t adapter_version, const Dropout& adapter_dropout);
+  /// The adapters of the next passes, this layer's part of them, in the order that the rows of a batch count
+  /// them.
+  void use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const Dropout& adapter_dropout);
 
   /// out [T, d]; `kept.input` must be set.
   void forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,

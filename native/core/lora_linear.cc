@@ -2,98 +2,86 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/zeros.h>
+
+#include <algorithm>
 
 namespace peft {
+namespace {
 
-void LoraLinear::attach(std::vector<LoraSlice> slices) {
-  slices_.clear();
-  rank_ = 0;
-  active_ = false;
-  packed_version_ = 0;
-  for (const LoraSlice& s : slices) {
-    const int64_t rank = s.module->a.size(0);
-    for (const bool origin : {false, true}) {
-      if (origin && !s.module->origin_a.defined()) continue;
-      slices_.push_back({s, rank_, rank, origin, ThinWeight(), ThinWeight()});
-      rank_ += rank;
-    }
-  }
+/// What follows the product, for these rows of its result.
+void finish_rows(const PackedLora& lora, Tensor out) {
+  if (lora.gain().defined()) out.mul_(lora.gain());
+  if (lora.shift().defined()) out.add_(lora.shift());
 }
 
-void LoraLinear::prepare(bool use_adapter, uint64_t version, const Dropout& dropout) {
+}  // namespace
+
+void LoraLinear::use(const std::vector<Versioned>& adapters, LoraUse use, const Dropout& dropout) {
+  adapters_.clear();
   dropout_ = dropout;
-  active_ = use_adapter && adapted();
-  if (!active_ || (packed_version_ == version && packed_apart_ == dropout.active())) return;
-  packed_version_ = version;
-  packed_apart_ = dropout.active();
-  std::vector<Tensor> a;
-  std::vector<WideFactor::Block> up, back;
-  for (Slice& slice : slices_) {
-    slice.gradient.assign(slice.b(), slice.scale());
-    if (dropout.active()) slice.down.assign(slice.a().t(), 1);
-    a.push_back(slice.a());
-    up.push_back({slice.b().t(), slice.of.begin, slice.scale()});
-    back.push_back({slice.a(), 0, 1});
+  for (const auto& [lora, version] : adapters) {
+    lora->pack(version, use, dropout.active(), *base_, bias_);
+    adapters_.push_back(lora);
   }
-  if (!dropout.active()) down_.assign(at::cat(a).t(), 1);
-  up_.assign(base_->out_features(), up);
-  back_.assign(base_->in_features(), back);
-  pack_outputs();
 }
 
-void LoraLinear::pack_outputs() {
-  gain_ = shift_ = norm_ = Tensor();
-  const LoraModule& first = *slices_.front().of.module;
-  const bool dora = first.magnitude.defined();
-  if (!dora && !first.bias.defined()) return;
-  const Tensor w = dora ? base_->dequantize() : Tensor();
-  const int64_t out = base_->out_features();
-  if (dora) {
-    gain_ = at::ones({out}, first.a.options());
-    norm_ = at::ones({out}, first.a.options());
-  } else {
-    shift_ = at::zeros({out}, first.a.options());
-  }
-  for (const Slice& slice : slices_) {
-    if (slice.origin) continue;
-    const LoraModule& m = *slice.of.module;
-    const auto own = [&](const Tensor& all) { return all.narrow(0, slice.of.begin, slice.of.size); };
-    if (dora) {
-      own(norm_).copy_(row_norms(m, own(w)));
-      own(gain_).copy_(m.magnitude / own(norm_));
-    } else {
-      own(shift_).copy_(m.bias).mul_(m.scale);
-    }
-  }
-  // The layer's own bias is in there by then, and stays what it is.
-  if (dora && bias_.defined()) shift_ = bias_ * gain_.neg().add_(1);
+bool LoraLinear::adapted() const {
+  return std::ranges::any_of(adapters_, [](const PackedLora* lora) { return !lora->empty(); });
 }
 
-void LoraLinear::forward(const Tensor& x, uint32_t first_token, Tensor& out) {
+void LoraLinear::forward(const Tensor& x, const AdapterRows& rows, uint32_t first_token, Tensor& out) {
+  if (rows.size() > 1 && adapted()) return forward_mixed(x, rows, out);
   ProductTail tail{.bias = bias_};
-  if (!active_) return base_->forward(x, tail, out);
-  if (drops_dora()) return forward_dropped_dora(x, first_token, out);
-  tail.t = project(x, first_token);
-  tail.u = &up_;
+  const int32_t adapter = rows.front().adapter;
+  const PackedLora* lora = adapter < 0 || adapters_.empty() ? nullptr : adapters_[adapter];
+  if (lora == nullptr || lora->empty()) return base_->forward(x, tail, out);
+  if (drops_dora(*lora)) return forward_dropped_dora(*lora, x, first_token, out);
+  tail.t = project(*lora, x, first_token);
+  tail.u = &lora->up();
   base_->forward(x, tail, out);
-  if (gain_.defined()) out.mul_(gain_);
-  if (shift_.defined()) out.add_(shift_);
+  finish_rows(*lora, out);
+}
+
+void LoraLinear::forward_mixed(const Tensor& x, const AdapterRows& rows, Tensor& out) {
+  const auto lora_of = [&](const AdapterPart& part) -> const PackedLora* {
+    const PackedLora* lora = part.adapter < 0 ? nullptr : adapters_[part.adapter];
+    return lora == nullptr || lora->empty() ? nullptr : lora;
+  };
+  std::vector<ThinRows> down;
+  std::vector<WideRows> up;
+  int64_t rank = 0;
+  for (const AdapterPart& part : rows) {
+    const PackedLora* lora = lora_of(part);
+    down.push_back({part.begin, part.end, lora == nullptr ? nullptr : &lora->down()});
+    up.push_back({part.begin, part.end, lora == nullptr ? nullptr : &lora->up()});
+    if (lora != nullptr) rank = std::max(rank, lora->rank());
+  }
+  const WideByRows by_rows(std::move(up));
+  Tensor t = projected_.take(x.size(0), rank, x.device());
+  product_by_rows(x, down, t);
+  base_->forward(x, {.bias = bias_, .t = t, .by_rows = &by_rows}, out);
+  for (const AdapterPart& part : rows) {
+    const PackedLora* lora = lora_of(part);
+    if (lora != nullptr) finish_rows(*lora, out.narrow(0, part.begin, part.end - part.begin));
+  }
 }
 
 /// With dropout the adapter sees another x than W does: y = W x + b + (g (W + scale * B A) - W) dropout(x).
-void LoraLinear::forward_dropped_dora(const Tensor& x, uint32_t first_token, Tensor& out) {
+void LoraLinear::forward_dropped_dora(const PackedLora& lora, const Tensor& x, uint32_t first_token,
+                                      Tensor& out) {
   base_->forward(x, {.bias = bias_}, out);
   const Tensor w = base_->dequantize();
-  for (const Slice& s : slices_) {
-    const Tensor gain = gain_.narrow(0, s.of.begin, s.of.size).unsqueeze(1);
+  for (const Slice& s : lora.slices()) {
+    const Tensor gain = lora.gain().narrow(0, s.of.begin, s.of.size).unsqueeze(1);
     const Tensor change = adapted_rows(s, w).mul_(gain).sub_(w.narrow(0, s.of.begin, s.of.size));
     out.narrow(1, s.of.begin, s.of.size).addmm_(seen_by(s, x, first_token), change.t());
   }
+}
+
+Tensor LoraLinear::behind_gain(const Tensor& dy) const {
+  return trained().gain().defined() ? dy.mul(trained().gain()) : dy;
 }
 
 Tensor LoraLinear::adapted_rows(const Slice& slice, const Tensor& w) {
@@ -102,8 +90,8 @@ Tensor LoraLinear::adapted_rows(const Slice& slice, const Tensor& w) {
 
 Tensor LoraLinear::project_gradient(const Tensor& dy) {
   const Tensor inner = behind_gain(dy);
-  Tensor all = gradient_.take(dy.size(0), rank_, dy.device());
-  for (const Slice& s : slices_) {
+  Tensor all = gradient_.take(dy.size(0), trained().rank(), dy.device());
+  for (const Slice& s : trained().slices()) {
     Tensor columns = all.narrow(1, s.rank_begin, s.rank);
     s.gradient.product(inner.narrow(1, s.of.begin, s.of.size), columns);
   }
@@ -112,8 +100,8 @@ Tensor LoraLinear::project_gradient(const Tensor& dy) {
 
 void LoraLinear::backward_parameters(const Tensor& x, const Tensor& dy, const Tensor& projected,
                                      uint32_t first_token) {
-  const Tensor ax = project(x, first_token), inner = behind_gain(dy);
-  for (const Slice& s : slices_) {
+  const Tensor ax = project(trained(), x, first_token), inner = behind_gain(dy);
+  for (const Slice& s : trained().slices()) {
     if (s.origin) continue;
     const LoraModule& m = *s.of.module;
     const Tensor own = inner.narrow(1, s.of.begin, s.of.size);
@@ -121,7 +109,7 @@ void LoraLinear::backward_parameters(const Tensor& x, const Tensor& dy, const Te
     add_outer_sum(projected.narrow(1, s.rank_begin, s.rank), seen_by(s, x, first_token), 1, m.grad_a);
     if (m.grad_bias.defined()) m.grad_bias.add_(own.sum(0), m.scale);
   }
-  if (gain_.defined()) backward_magnitude(x, dy, ax, first_token);
+  if (trained().gain().defined()) backward_magnitude(x, dy, ax, first_token);
 }
 
 /// Of y = b + m / n * z: the sum of dy * z / n, with z computed once more.
@@ -132,32 +120,32 @@ void LoraLinear::backward_magnitude(const Tensor& x, const Tensor& dy, const Ten
   Tensor z;
   if (!dropped) {
     z = at::empty_like(dy);
-    base_->forward(x, {.t = ax, .u = &up_}, z);
+    base_->forward(x, {.t = ax, .u = &trained().up()}, z);
   }
-  for (const Slice& s : slices_) {
+  for (const Slice& s : trained().slices()) {
     const Tensor own =
         dropped ? seen_by(s, x, first_token).mm(adapted_rows(s, w).t()) : z.narrow(1, s.of.begin, s.of.size);
     const Tensor sum = (dy.narrow(1, s.of.begin, s.of.size) * own).sum(0);
-    s.of.module->grad_magnitude.add_(sum.div_(norm_.narrow(0, s.of.begin, s.of.size)));
+    s.of.module->grad_magnitude.add_(sum.div_(trained().norm().narrow(0, s.of.begin, s.of.size)));
   }
 }
 
 void LoraLinear::backward_input(const Tensor& dy, const Tensor& projected, uint32_t first_token,
                                 bool accumulate, Tensor& dx) {
   ProductTail tail{.accumulate = accumulate};
-  if (!active_) return base_->backward_input(dy, tail, dx);
+  if (!adapted()) return base_->backward_input(dy, tail, dx);
   if (!dropout_.active()) {
     tail.t = projected;
-    tail.u = &back_;
+    tail.u = &trained().back();
     return base_->backward_input(behind_gain(dy), tail, dx);
   }
   base_->backward_input(dy, tail, dx);
-  const Tensor w = drops_dora() ? base_->dequantize() : Tensor();
-  for (const Slice& s : slices_) {
+  const Tensor w = drops_dora(trained()) ? base_->dequantize() : Tensor();
+  for (const Slice& s : trained().slices()) {
     Tensor part = input_gradient_.take(dx.size(0), dx.size(1), dx.device());
     at::mm_out(part, projected.narrow(1, s.rank_begin, s.rank), s.a());
     if (w.defined()) {
-      const Tensor gain = gain_.narrow(0, s.of.begin, s.of.size);
+      const Tensor gain = trained().gain().narrow(0, s.of.begin, s.of.size);
       const Tensor own = dy.narrow(1, s.of.begin, s.of.size) * gain.sub(1);
       part.addmm_(own, w.narrow(0, s.of.begin, s.of.size));
     }
@@ -186,13 +174,13 @@ Tensor LoraLinear::seen_by(const Slice& slice, const Tensor& x, uint32_t first_t
   return dropped;
 }
 
-Tensor LoraLinear::project(const Tensor& x, uint32_t first_token) {
-  Tensor all = projected_.take(x.size(0), rank_, x.device());
+Tensor LoraLinear::project(const PackedLora& lora, const Tensor& x, uint32_t first_token) {
+  Tensor all = projected_.take(x.size(0), lora.rank(), x.device());
   if (!dropout_.active()) {
-    down_.product(x, all);
+    lora.down().product(x, all);
     return all;
   }
-  for (const Slice& s : slices_) {
+  for (const Slice& s : lora.slices()) {
     Tensor columns = all.narrow(1, s.rank_begin, s.rank);
     s.down.product(seen_by(s, x, first_token), columns);
   }

@@ -31,6 +31,18 @@ void check_batch(const TokenBatch& batch, const ModelShape& shape) {
   }
 }
 
+TokenBatch gather_texts(const TokenBatch& batch, const std::vector<int64_t>& order) {
+  TokenBatch gathered;
+  gathered.ids.reserve(batch.ids.size());
+  gathered.offsets.push_back(0);
+  for (const int64_t text : order) {
+    gathered.ids.insert(gathered.ids.end(), batch.ids.begin() + batch.offsets[text],
+                        batch.ids.begin() + batch.offsets[text + 1]);
+    gathered.offsets.push_back(static_cast<int32_t>(gathered.ids.size()));
+  }
+  return gathered;
+}
+
 TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens) {
   TextRuns runs;
   int64_t first = 0;
@@ -45,7 +57,8 @@ TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t m
   return runs;
 }
 
-MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device) {
+MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device,
+                            const std::vector<int32_t>& adapter_of_text) {
   const int32_t begin = batch.offsets[first_text];
   const int64_t tokens = batch.offsets[first_text + texts] - begin;
   // All in one piece, so that a GPU is sent one; from pinned memory, so that nobody waits for it.
@@ -74,6 +87,19 @@ MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t
   micro.first_token = static_cast<uint32_t>(begin);
   micro.first_text = first_text;
   micro.texts = texts;
+  if (adapter_of_text.empty()) {
+    micro.adapters = {{0, tokens, 0}};
+    return micro;
+  }
+  for (int64_t i = 0; i < texts; i++) {
+    const int32_t adapter = adapter_of_text[static_cast<size_t>(first_text + i)];
+    AdapterRows& parts = micro.adapters;
+    if (!parts.empty() && parts.back().adapter == adapter) {
+      parts.back().end = offsets[i + 1];
+    } else {
+      parts.push_back({offsets[i], offsets[i + 1], adapter});
+    }
+  }
   return micro;
 }
 

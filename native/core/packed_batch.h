@@ -22,6 +22,18 @@ struct TokenBatch {
 /// that is empty or longer than the position table: nothing that follows checks again.
 void check_batch(const TokenBatch& batch, const ModelShape& shape);
 
+/// The texts of `order`, in that order.
+TokenBatch gather_texts(const TokenBatch& batch, const std::vector<int64_t>& order);
+
+/// Rows [begin, end) of a batch and the number of their adapter; -1 for none.
+struct AdapterPart {
+  int64_t begin, end;
+  int32_t adapter;
+};
+
+/// The tokens of a batch by adapter, part by part from the first row to the last.
+using AdapterRows = std::vector<AdapterPart>;
+
 /// A run of texts of a batch that goes through the encoder at once, on the device.
 struct MicroBatch {
   Tensor ids;            // int32 [T]
@@ -29,6 +41,7 @@ struct MicroBatch {
   uint32_t first_token;  // of this run within the batch; dropout counts from there
   int64_t first_text;
   int64_t texts;
+  AdapterRows adapters;
 };
 
 /// First text and number of texts.
@@ -39,6 +52,8 @@ using TextRuns = std::vector<TextRun>;
 /// a group that is longer than that runs alone.
 TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens);
 
-MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device);
+/// With the adapter of every text, which lie together text by text; without, all take the first.
+MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device,
+                            const std::vector<int32_t>& adapter_of_text = {});
 
 }  // namespace peft

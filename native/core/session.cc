@@ -5,8 +5,10 @@
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "core/optimizer_file.h"
 #include "error.h"
@@ -92,26 +94,34 @@ Session::Session(const SessionOptions& options)
                options.pooling, parse_device(options.device), options.activation_checkpointing) {
   if (!model_) return;
   encoder_.train(model_->gradients());
-  adam_ = std::make_unique<Adam>(*model_);
+  model_adam_ = std::make_unique<Adam>(*model_);
 }
 
 SessionInfo Session::info() const {
-  return {encoder_.device().str(), threads_, encoder_.weights().parameters,
-          model_     ? model_->trained_count()
-          : adapter_ ? adapter_->parameter_count()
-                     : 0,
+  int64_t trainable = model_ ? model_->trained_count() : 0;
+  for (const auto& [name, lora] : adapters_) trainable += lora.weights().parameter_count();
+  return {encoder_.device().str(), threads_, encoder_.weights().parameters, trainable,
           model_ ? 0 : encoder_.weights().bytes()};
 }
 
-MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
+MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training,
+                           const std::optional<std::string>& only) {
   const BertWeights& w = encoder_.weights();
+  std::vector<AdapterLayers*> layers;
   MemoryPlan plan;
+  if (only) adapter(*only, "memory");
+  for (auto& [name, lora] : adapters_) {
+    if (only && name != *only) continue;
+    layers.push_back(&lora.layers());
+    const bool planned = training && !lora.weights().gradient().defined();
+    plan.adapter += lora.bytes() + (planned ? 4 * lora.weights().parameter_count() : 0);
+    if (training) plan.optimizer += 8 * lora.weights().parameter_count();
+  }
+  encoder_.use(layers, LoraUse::kPlan, {});
   plan.linear = w.linear_bytes() + (training ? encoder_.gradient_bytes() : 0);
   plan.embeddings = w.embedding_bytes();
   plan.other = w.other_bytes;
   plan.float32_weights = 4 * w.parameters;
-  plan.adapter = adapter_ ? 8 * adapter_->parameter_count() : 0;
-  plan.optimizer = adapter_ && training ? 8 * adapter_->parameter_count() : 0;
   if (model_) {
     plan.embeddings = 0;
     plan.other = model_->untouched_bytes();
@@ -127,47 +137,57 @@ MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training) const {
 
 BaseMatrices Session::base_matrices() const { return {encoder_.weights(), encoder_.shape(), weights_path_}; }
 
-void Session::create_adapter(const AdapterSpec& spec, uint64_t seed) {
-  auto adapter =
-      std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+std::vector<AdapterInfo> Session::adapters() const {
+  std::vector<AdapterInfo> all;
+  for (const auto& [name, lora] : adapters_)
+    all.push_back({name, lora.weights().parameter_count(), lora.bytes()});
+  return all;
+}
+
+std::unique_ptr<Adapter> Session::make_adapter(const AdapterSpec& spec) const {
+  return std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+}
+
+void Session::create_adapter(const AdapterSpec& spec, uint64_t seed, const std::string& name) {
+  auto adapter = make_adapter(spec);
   adapter->initialize(seed, base_matrices());
-  install(std::move(adapter));
+  install(name, std::move(adapter));
 }
 
-void Session::load_adapter(const std::string& path, const AdapterSpec& spec) {
-  auto adapter =
-      std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+void Session::load_adapter(const std::string& path, const AdapterSpec& spec, const std::string& name) {
+  auto adapter = make_adapter(spec);
   adapter->load(path, base_matrices());
-  install(std::move(adapter));
+  install(name, std::move(adapter));
 }
 
-void Session::install(std::unique_ptr<Adapter> adapter) {
+void Session::install(const std::string& name, std::unique_ptr<Adapter> adapter) {
   if (model_) throw EngineError("USAGE", "The model itself trains: it takes no adapter");
-  encoder_.attach(adapter.get());
-  adapter_ = std::move(adapter);
-  adam_ = std::make_unique<Adam>(*adapter_);
+  encoder_.use({}, LoraUse::kPlan, {});
+  adapters_.insert_or_assign(name, LoadedAdapter(std::move(adapter), encoder_.shape()));
 }
 
-void Session::save_adapter(const std::string& path) const { adapter("saveAdapter").save(path); }
-
-void Session::save_optimizer(const std::string& path) const {
-  peft::save_optimizer(path, trained("saveOptimizer"), *adam_);
+void Session::save_adapter(const std::string& path, const std::string& name) {
+  adapter(name, "saveAdapter").weights().save(path);
 }
 
-void Session::load_optimizer(const std::string& path) {
+void Session::save_optimizer(const std::string& path, const std::string& name) {
+  const Trained what = trained(name, "saveOptimizer");
+  peft::save_optimizer(path, what.parameters, what.adam);
+}
+
+void Session::load_optimizer(const std::string& path, const std::string& name) {
   const c10::InferenceMode no_grad;
-  peft::load_optimizer(path, trained("loadOptimizer"), *adam_);
+  const Trained what = trained(name, "loadOptimizer");
+  peft::load_optimizer(path, what.parameters, what.adam);
 }
 
-void Session::remove_adapter() {
-  if (model_) return;
-  encoder_.attach(nullptr);
-  adapter_.reset();
-  adam_.reset();
+void Session::remove_adapter(const std::string& name) {
+  encoder_.use({}, LoraUse::kPlan, {});
+  adapters_.erase(name);
 }
 
-std::map<std::string, std::vector<float>> Session::adapter_weights() const {
-  return to_vectors(adapter("adapterWeights").named_weights());
+std::map<std::string, std::vector<float>> Session::adapter_weights(const std::string& name) {
+  return to_vectors(adapter(name, "adapterWeights").weights().named_weights());
 }
 
 void Session::save_model(const std::string& path) const { model("saveModel").save(path); }
@@ -187,33 +207,44 @@ ModelParameters& Session::model(const char* caller) const {
   return *model_;
 }
 
-TrainedParameters& Session::trained(const char* caller) const {
-  if (model_) return *model_;
-  return adapter(caller);
+Session::Trained Session::trained(const std::string& name, const char* caller) {
+  if (model_) return {*model_, *model_adam_, nullptr};
+  LoadedAdapter& lora = adapter(name, caller);
+  Adam& adam = lora.adam();
+  return {lora.weights(), adam, &lora};
 }
 
-Adapter& Session::adapter(const char* caller) const {
-  if (!adapter_)
+LoadedAdapter& Session::adapter(const std::string& name, const char* caller) {
+  const auto found = adapters_.find(name);
+  if (found != adapters_.end()) return found->second;
+  if (name == kDefaultAdapter)
     throw EngineError("USAGE",
                       std::string(caller) + " needs an adapter; call createAdapter or loadAdapter first");
-  return *adapter_;
+  throw EngineError("USAGE", std::string(caller) + ": no adapter \"" + name + "\" is loaded");
 }
 
-double Session::accumulate(const ExampleBatch& batch, const PassOptions& options, double scale) {
+void Session::use_for_training(LoadedAdapter* lora, const DropoutPlan& dropout) {
+  std::vector<AdapterLayers*> layers;
+  if (lora != nullptr) layers.push_back(&lora->layers());
+  encoder_.use(layers, LoraUse::kTraining, dropout);
+}
+
+double Session::accumulate(const Trained& what, const ExampleBatch& batch, const PassOptions& options,
+                           double scale) {
   const ModelShape& shape = encoder_.shape();
   check_examples(batch, shape);
   const Objective objective(options.loss, shape.hidden_size);
   objective.check(batch.texts_per_example, batch.examples(), static_cast<int64_t>(batch.labels.size()));
-  TrainedParameters& parameters = trained("step");
-  parameters.gradient().zero_();
-  encoder_.prepare(true,
-                   {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
-                    static_cast<float>(adapter_ ? adapter_->dropout() : 0), options.seed, options.step});
+  what.parameters.gradient().zero_();
+  use_for_training(
+      what.lora, {static_cast<float>(shape.hidden_dropout), static_cast<float>(shape.attention_dropout),
+                  static_cast<float>(what.lora == nullptr ? 0 : what.lora->weights().dropout()), options.seed,
+                  options.step});
   const auto runs = split_batch(batch.tokens, batch.encoded_per_example(), options.micro_batch_tokens);
   const double loss = objective.separable() ? accumulate_apart(batch, runs, objective, scale)
                                             : accumulate_together(batch, runs, objective, scale);
   if (batch.kept.weight == 0) return loss;
-  return loss + accumulate_kept(batch.kept, options.micro_batch_tokens, scale);
+  return loss + accumulate_kept(what.lora, batch.kept, options.micro_batch_tokens, scale);
 }
 
 double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
@@ -258,12 +289,13 @@ double Session::accumulate_together(const ExampleBatch& batch, const TextRuns& r
   return loss.value;
 }
 
-double Session::accumulate_kept(const KeptTexts& kept, int64_t micro_batch_tokens, double scale) {
+double Session::accumulate_kept(LoadedAdapter* lora, const KeptTexts& kept, int64_t micro_batch_tokens,
+                                double scale) {
   const int64_t d = encoder_.shape().hidden_size;
   const Objective distance({.kind = LossKind::kMse}, d);
   // 1 - cos is half the squared distance of unit vectors, of which that loss is the mean over d entries.
   const double weight = kept.weight * static_cast<double>(d) / 2;
-  encoder_.prepare(true, {});
+  use_for_training(lora, {});
   double value = 0;
   for (const auto& [first, texts] : split_batch(kept.tokens, 1, micro_batch_tokens)) {
     const MicroBatch micro = make_micro_batch(kept.tokens, first, texts, encoder_.device());
@@ -277,57 +309,108 @@ double Session::accumulate_kept(const KeptTexts& kept, int64_t micro_batch_token
 
 StepResult Session::step(const ExampleBatch& batch, const StepOptions& options) {
   const c10::InferenceMode no_grad;
+  const Trained what = trained(options.pass.adapter, "step");
   StepResult result;
   const bool scaled = options.loss_scale > 0;
-  result.loss = accumulate(batch, options.pass, scaled ? options.loss_scale : 1);
-  TrainedParameters& parameters = trained("step");
-  Tensor gradient = parameters.gradient();
+  result.loss = accumulate(what, batch, options.pass, scaled ? options.loss_scale : 1);
+  Tensor gradient = what.parameters.gradient();
   if (scaled) gradient.div_(options.loss_scale);
   result.grad_norm = norm_of(gradient);
   if (scaled && !std::isfinite(result.grad_norm)) {
-    result.not_finite = first_not_finite(parameters);
+    result.not_finite = first_not_finite(what.parameters);
     return result;
   }
   if (!std::isfinite(result.grad_norm)) {
-    throw EngineError("NOT_FINITE", "The gradient of " + first_not_finite(parameters) + " is not finite",
+    throw EngineError("NOT_FINITE", "The gradient of " + first_not_finite(what.parameters) + " is not finite",
                       "Lower --learning_rate, or set --max_grad_norm 1.");
   }
   // As torch.nn.utils.clip_grad_norm_, with its 1e-6.
   if (options.max_grad_norm > 0 && result.grad_norm > options.max_grad_norm) {
     gradient.mul_(options.max_grad_norm / (result.grad_norm + 1e-6));
   }
-  adam_->step(parameters, options.adam);
+  what.adam.step(what.parameters, options.adam);
   return result;
 }
 
 double Session::gradients(const ExampleBatch& batch, const PassOptions& options,
                           std::map<std::string, std::vector<float>>& out) {
   const c10::InferenceMode no_grad;
-  const double loss = accumulate(batch, options, 1);
-  out = to_vectors(trained("gradients").named_gradients());
+  const Trained what = trained(options.adapter, "gradients");
+  const double loss = accumulate(what, batch, options, 1);
+  out = to_vectors(what.parameters.named_gradients());
   return loss;
 }
 
-std::vector<float> Session::encode(const TokenBatch& batch, bool use_adapter, bool normalize,
+Session::TextAdapters Session::text_adapters(const AdapterChoice& choice, int64_t texts) {
+  using Texts = AdapterChoice::Texts;
+  if (choice.texts == Texts::kBase || texts == 0) return {};
+  if (choice.texts == Texts::kDefault) {
+    const auto found = adapters_.find(kDefaultAdapter);
+    return found == adapters_.end() ? TextAdapters{} : TextAdapters{{&found->second}, {}};
+  }
+  if (choice.texts == Texts::kNamed) return {{&adapter(choice.names.front(), "encode")}, {}};
+  if (static_cast<int64_t>(choice.of_text.size()) != texts) {
+    throw EngineError("USAGE", "encode: expected the adapter of " + std::to_string(texts) + " texts, got " +
+                                   std::to_string(choice.of_text.size()));
+  }
+  TextAdapters used;
+  std::vector<int32_t> place(choice.names.size(), -1);
+  for (const int32_t name : choice.of_text) {
+    if (name < -1 || name >= static_cast<int32_t>(choice.names.size())) {
+      throw EngineError("USAGE", "encode: adapter " + std::to_string(name) + " of a text; there are " +
+                                     std::to_string(choice.names.size()) + " names");
+    }
+    if (name >= 0 && place[name] < 0) {
+      place[name] = static_cast<int32_t>(used.adapters.size());
+      used.adapters.push_back(&adapter(choice.names[name], "encode"));
+    }
+    used.of_text.push_back(name < 0 ? -1 : place[name]);
+  }
+  const bool alike = std::ranges::all_of(used.of_text, [&](int32_t a) { return a == used.of_text.front(); });
+  if (alike) used.of_text.clear();
+  return used;
+}
+
+std::vector<float> Session::encode(const TokenBatch& batch, const AdapterChoice& choice, bool normalize,
                                    int64_t micro_batch_tokens) {
   const c10::InferenceMode no_grad;
   check_batch(batch, encoder_.shape());
+  const TextAdapters used = text_adapters(choice, batch.texts());
+  std::vector<AdapterLayers*> layers;
+  for (LoadedAdapter* lora : used.adapters) layers.push_back(&lora->layers());
+  encoder_.use(layers, LoraUse::kForward, {});
+  // Texts of one adapter lie together, so that its factors are read once for many rows.
+  std::vector<int64_t> order(static_cast<size_t>(batch.texts()));
+  std::iota(order.begin(), order.end(), 0);
+  if (used.of_text.empty()) return encode_in_order(batch, order, {}, normalize, micro_batch_tokens);
+  std::ranges::stable_sort(order, {}, [&](int64_t text) { return used.of_text[text]; });
+  std::vector<int32_t> adapter_of_text;
+  for (const int64_t text : order) adapter_of_text.push_back(used.of_text[text]);
+  return encode_in_order(gather_texts(batch, order), order, adapter_of_text, normalize, micro_batch_tokens);
+}
+
+std::vector<float> Session::encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
+                                            const std::vector<int32_t>& adapter_of_text, bool normalize,
+                                            int64_t micro_batch_tokens) {
   const int64_t d = encoder_.shape().hidden_size;
-  encoder_.prepare(use_adapter, {});
   std::vector<float> rows(static_cast<size_t>(batch.texts() * d));
   for (const auto& [first, texts] : split_batch(batch, 1, micro_batch_tokens)) {
-    const MicroBatch micro = make_micro_batch(batch, first, texts, encoder_.device());
+    const MicroBatch micro = make_micro_batch(batch, first, texts, encoder_.device(), adapter_of_text);
     const Tensor pooled = encoder_.forward(micro, false);
     const Tensor out = (normalize ? normalize_rows(pooled) : pooled).to(at::kCPU).contiguous();
     if (!out.isfinite().all().item<bool>()) {
       const int64_t text = first + out.isfinite().all(1).logical_not().nonzero()[0][0].item<int64_t>();
       throw EngineError(
-          "NOT_FINITE", "The vector of text " + std::to_string(text) + " is not finite",
-          use_adapter
+          "NOT_FINITE",
+          "The vector of text " + std::to_string(row_of_text[static_cast<size_t>(text)]) + " is not finite",
+          encoder_.adapted()
               ? "The adapter or the model holds weights too large to run; train it again at a lower rate."
               : "The model holds weights too large to run: copy it from its origin again.");
     }
-    std::memcpy(rows.data() + first * d, out.const_data_ptr<float>(), out.nbytes());
+    for (int64_t i = 0; i < texts; i++) {
+      std::memcpy(rows.data() + row_of_text[static_cast<size_t>(first + i)] * d,
+                  out.const_data_ptr<float>() + i * d, static_cast<size_t>(d) * sizeof(float));
+    }
   }
   return rows;
 }

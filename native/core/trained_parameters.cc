@@ -6,8 +6,11 @@ namespace peft {
 
 void TrainedParameters::own(const Tensor& trained, int64_t decayed) {
   trained_ = trained;
-  gradient_ = at::zeros_like(trained);
   decayed_ = decayed;
+}
+
+void TrainedParameters::require_gradient() {
+  if (!gradient_.defined()) gradient_ = at::zeros_like(trained_);
 }
 
 std::map<std::string, Tensor> TrainedParameters::named_like_trained(const Tensor& flat) const {

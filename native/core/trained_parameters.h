@@ -18,7 +18,9 @@ class TrainedParameters {
 
   /// Flat.
   const Tensor& trained() const { return trained_; }
+  /// Undefined before require_gradient: an adapter that is only encoded with does without.
   const Tensor& gradient() const { return gradient_; }
+  virtual void require_gradient();
   /// So many of the first shrink under weight decay.
   int64_t decayed() const { return decayed_; }
   int64_t trained_count() const { return trained_.numel(); }
@@ -31,7 +33,7 @@ class TrainedParameters {
   std::map<std::string, Tensor> named_like_trained(const Tensor& flat) const;
 
  protected:
-  /// `trained` is flat and in fp32; the gradient is allocated beside it.
+  /// `trained` is flat and in fp32.
   void own(const Tensor& trained, int64_t decayed);
   /// Gives a view of trained() its name.
   void name(const std::string& key, const Tensor& view) { parts_[key] = view; }

@@ -1,7 +1,10 @@
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { PeftTrainError } from "../../lib/errors.js";
 import type {
+  AdapterChoice,
+  AdapterInfo,
   AdapterSpec,
+  EncodeOptions,
   ExampleBatch,
   NativeEncoder,
   NativeEngine,
@@ -20,7 +23,9 @@ import { mulberry32 } from "./tiny-model.js";
  */
 export class FakeEngine implements NativeEngine {
   readonly steps: { batch: ExampleBatch; options: StepOptions }[] = [];
-  readonly encoded: { batch: TokenBatch; adapter: boolean }[] = [];
+  readonly encoded: ({ batch: TokenBatch } & AdapterChoice)[] = [];
+  /** Whether an adapter that is named changes the vectors of its texts. */
+  adaptersTurn = false;
   opened: OpenOptions | undefined;
   readonly quantized: QuantizeOptions[] = [];
   spec: AdapterSpec | undefined;
@@ -69,26 +74,30 @@ export class FakeEngine implements NativeEngine {
   }
 }
 
+interface FakeAdapter {
+  trained: number;
+  moments: number;
+  parameters: number;
+}
+
 class FakeEncoder implements NativeEncoder {
-  private trained = 0;
-  private moments = 0;
-  private trainable = 0;
+  private readonly loaded = new Map<string, FakeAdapter>();
 
   constructor(
     private readonly engine: FakeEngine,
     private readonly dim: number,
     trainable = false,
   ) {
-    if (trainable) this.trainable = 33_000_000;
+    // The model itself, under the name of the one adapter.
+    if (trainable) this.loaded.set("default", { trained: 0, moments: 0, parameters: 33_000_000 });
   }
 
   info() {
-    const { trainable } = this;
     return {
       device: "cpu",
       threads: 1,
       baseParameters: 33_360_000,
-      trainableParameters: trainable,
+      trainableParameters: this.adapters().reduce((sum, { parameters }) => sum + parameters, 0),
       frozenBytes: 1,
     };
   }
@@ -105,35 +114,44 @@ class FakeEncoder implements NativeEncoder {
     };
   }
 
-  async createAdapter(spec: AdapterSpec, seed: number): Promise<void> {
-    this.install(spec);
+  adapters(): AdapterInfo[] {
+    return [...this.loaded]
+      .map(([name, { parameters }]) => ({ name, parameters, bytes: 4 * parameters }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async createAdapter(spec: AdapterSpec, seed: number, name = "default"): Promise<void> {
     this.engine.seed = seed;
-    this.trained = 0;
-    this.moments = 0;
+    this.install(name, spec, 0);
   }
 
-  async loadAdapter(path: string, spec: AdapterSpec): Promise<void> {
-    this.install(spec);
+  async loadAdapter(path: string, spec: AdapterSpec, name = "default"): Promise<void> {
     const bytes = readFileSync(path);
-    this.trained = bytes.readFloatLE(bytes.length - 4);
-    this.moments = 0;
+    this.install(name, spec, bytes.readFloatLE(bytes.length - 4));
   }
 
-  async saveOptimizer(path: string): Promise<void> {
+  async saveOptimizer(path: string, name = "default"): Promise<void> {
     this.engine.onSave(path);
-    writeFileSync(path, String(this.moments));
+    writeFileSync(path, String(this.adapter(name).moments));
   }
 
-  async loadOptimizer(path: string): Promise<void> {
-    this.moments = Number(readFileSync(path, "utf8"));
+  async loadOptimizer(path: string, name = "default"): Promise<void> {
+    this.adapter(name).moments = Number(readFileSync(path, "utf8"));
   }
 
-  private install(spec: AdapterSpec): void {
+  private install(name: string, spec: AdapterSpec, trained: number): void {
     this.engine.spec = spec;
-    this.trainable = spec.modules.reduce((sum, { rank }) => sum + 2 * rank * this.dim, 0);
+    const parameters = spec.modules.reduce((sum, { rank }) => sum + 2 * rank * this.dim, 0);
+    this.loaded.set(name, { trained, moments: 0, parameters });
   }
 
-  async saveAdapter(path: string): Promise<void> {
+  private adapter(name: string): FakeAdapter {
+    const adapter = this.loaded.get(name);
+    if (adapter === undefined) throw new PeftTrainError("USAGE", `no adapter "${name}" is loaded`);
+    return adapter;
+  }
+
+  async saveAdapter(path: string, name = "default"): Promise<void> {
     this.engine.onSave(path);
     const header = Buffer.from(
       JSON.stringify({ trained: { dtype: "F32", shape: [1], data_offsets: [0, 4] } }),
@@ -141,11 +159,13 @@ class FakeEncoder implements NativeEncoder {
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(header.length));
     const data = Buffer.alloc(4);
-    data.writeFloatLE(this.trained);
+    data.writeFloatLE(this.adapter(name).trained);
     writeFileSync(path, Buffer.concat([length, header, data]));
   }
 
-  async removeAdapter(): Promise<void> {}
+  async removeAdapter(name = "default"): Promise<void> {
+    this.loaded.delete(name);
+  }
 
   async saveModel(path: string): Promise<void> {
     return this.saveAdapter(path);
@@ -153,8 +173,8 @@ class FakeEncoder implements NativeEncoder {
 
   async loadModel(path: string): Promise<void> {
     const bytes = readFileSync(path);
-    this.trained = bytes.readFloatLE(bytes.length - 4);
-    this.moments = 0;
+    const parameters = this.adapter("default").parameters;
+    this.loaded.set("default", { trained: bytes.readFloatLE(bytes.length - 4), moments: 0, parameters });
   }
 
   async modelWeights(): Promise<Record<string, Float32Array>> {
@@ -162,25 +182,33 @@ class FakeEncoder implements NativeEncoder {
   }
 
   async step(batch: ExampleBatch, options: StepOptions): Promise<StepResult> {
+    const adapter = this.adapter(options.adapter ?? "default");
     this.engine.steps.push({ batch, options });
     const result = this.engine.onStep(options.step);
     // As with Adam, moments that were lost change what is trained.
-    this.trained += ++this.moments === options.step + 1 ? 1 : 100;
-    return result ?? { loss: 1 / this.trained, gradNorm: 0.5 };
+    adapter.trained += ++adapter.moments === options.step + 1 ? 1 : 100;
+    return result ?? { loss: 1 / adapter.trained, gradNorm: 0.5 };
   }
 
   async gradients(): Promise<never> {
     throw new Error("not faked");
   }
 
-  async encode(batch: TokenBatch, options: { adapter: boolean }): Promise<Float32Array> {
-    this.engine.encoded.push({ batch, adapter: options.adapter });
+  async encode(batch: TokenBatch, options: EncodeOptions): Promise<Float32Array> {
+    const { adapter, adapters, adapterOfText } = options;
+    this.engine.encoded.push({ batch, adapter, ...(adapterOfText && { adapters, adapterOfText }) });
     const count = batch.cuSeqlens.length - 1;
     const out = new Float32Array(count * this.dim);
     for (let i = 0; i < count; i++) {
+      const place = adapterOfText?.[i] ?? 0;
+      const name = adapterOfText === undefined ? adapter : place < 0 ? false : adapters?.[place];
+      if (typeof name === "string") this.adapter(name);
+      // An adapter counts as one more token.
+      const turn =
+        typeof name === "string" && this.engine.adaptersTurn ? [1000 + this.adapter(name).trained] : [];
       const ids = batch.ids.subarray(batch.cuSeqlens[i], batch.cuSeqlens[i + 1]);
       const row = out.subarray(i * this.dim, (i + 1) * this.dim);
-      for (const id of ids) {
+      for (const id of [...ids, ...turn]) {
         const random = mulberry32(id);
         for (let j = 0; j < this.dim; j++) row[j] = (row[j] as number) + random() - 0.5;
       }
@@ -190,8 +218,8 @@ class FakeEncoder implements NativeEncoder {
     return out;
   }
 
-  async adapterWeights(): Promise<Record<string, Float32Array>> {
-    return { trained: Float32Array.of(this.trained) };
+  async adapterWeights(name = "default"): Promise<Record<string, Float32Array>> {
+    return { trained: Float32Array.of(this.adapter(name).trained) };
   }
 
   async close(): Promise<void> {

@@ -35,7 +35,7 @@ export interface EvaluateRetrievalOptions {
   /** Texts encoded at a time. */
   batchSize: number;
   /** False measures the base model. */
-  adapter: boolean;
+  adapter: boolean | string;
   /** Where accuracy, precision, recall, MRR and nDCG are measured. */
   ks: readonly number[];
   /** Pass over the document that has the id of the query, as BEIR does. */

@@ -66,8 +66,8 @@ export const PRIMARY_METRIC: Record<ExampleKind, string> = {
 export interface EvaluateOptions {
   /** Examples encoded at a time. */
   batchSize: number;
-  /** False measures the base model. */
-  adapter: boolean;
+  /** Name of an adapter; true for the one there is, false for the base model. */
+  adapter: boolean | string;
   onProgress?: ((pairsDone: number, pairsTotal: number) => void) | undefined;
   stopped?: (() => boolean) | undefined;
   /** Sees what the metrics are made of: cosines as `similarities` gives them, or those of texts to their vectors. */

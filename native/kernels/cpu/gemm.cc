@@ -100,18 +100,26 @@ void pack_thin(const float* b, int64_t row_stride, int64_t column_stride, int64_
   pack_panels(b, row_stride, column_stride, k_size, n_size, kLanes, scale, packed);
 }
 
-void product_thin(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
-                  int64_t n_size, float* c, int64_t ldc) {
-  const int64_t blocks = padded(rows, kRows) / kRows;
-#pragma omp parallel for schedule(static) if (rows * k_size > 32768)
-  for (int64_t block = 0; block < blocks; block++) {
-    const int64_t m = block * kRows, left = rows - m;
-    for (int64_t n = 0; n < n_size; n += kLanes) {
-      const float* b = packed + n * k_size;
-      float* to = c + m * ldc + n;
-      with_rows<kRows>(left < kRows ? left : kRows, [&]<int ROWS>() {
-        panel_product<ROWS, 1>(a + m * lda, lda, b, k_size, {}, to, ldc, n_size - n);
-      });
+void product_thin(const float* a, int64_t lda, const ThinPart* parts, int64_t count, int64_t k_size, float* c,
+                  int64_t ldc) {
+  int64_t blocks = 0;
+  for (int64_t i = 0; i < count; i++) blocks += padded(parts[i].end - parts[i].begin, kRows) / kRows;
+#pragma omp parallel if (blocks * kRows * k_size > 32768)
+  {
+    const int64_t first = blocks * thread_number() / thread_count(),
+                  last = blocks * (thread_number() + 1) / thread_count();
+    int64_t block = 0;
+    for (const ThinPart* part = parts; part < parts + count && block < last; part++) {
+      for (int64_t m = part->begin; m < part->end && block < last; m += kRows, block++) {
+        if (block < first || part->packed == nullptr) continue;
+        for (int64_t n = 0; n < part->n; n += kLanes) {
+          const float* b = part->packed + n * k_size;
+          float* to = c + m * ldc + n;
+          with_rows<kRows>(m + kRows <= part->end ? kRows : part->end - m, [&]<int ROWS>() {
+            panel_product<ROWS, 1>(a + m * lda, lda, b, k_size, {}, to, ldc, part->n - n);
+          });
+        }
+      }
     }
   }
 }

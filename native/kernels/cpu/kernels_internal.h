@@ -71,8 +71,8 @@ void product_packed(const float* a, int64_t lda, const float* packed, int64_t ro
 int64_t thin_floats(int64_t k_size, int64_t n_size);
 void pack_thin(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
                float scale, float* packed);
-void product_thin(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
-                  int64_t n_size, float* c, int64_t ldc);
+void product_thin(const float* a, int64_t lda, const ThinPart* parts, int64_t count, int64_t k_size, float* c,
+                  int64_t ldc);
 void outer_sum(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t m, int64_t n,
                float scale, float* out, int64_t out_row, int64_t out_column);
 int64_t stored_rows(int64_t n);

@@ -32,11 +32,9 @@ static inline void multiply_add(Vec (&acc)[ROWS][VECTORS], const float* a, int64
 /// The tail of panels `panel` and on and of rows `row` and on.
 static inline Tail tail_at(Tail tail, int64_t panel, int64_t row) {
   if (tail.bias != nullptr) tail.bias += panel * kPanel;
-  if (tail.t != nullptr) {
-    tail.t += row * tail.ldt;
-    tail.u += panel * tail.rank * kPanel;
-    tail.used += 2 * panel;
-  }
+  if (tail.t != nullptr) tail.t += row * tail.ldt;
+  if (tail.part_of != nullptr) tail.part_of += row;
+  tail.panel += panel;
   return tail;
 }
 
@@ -48,24 +46,51 @@ struct PanelTail {
   int64_t ldt = 0;
   const float* u = nullptr;
   int64_t rank = 0;
+  const WidePanels* parts = nullptr;
+  const int32_t* part_of = nullptr;
+  int64_t panel = 0;
 
   PanelTail() = default;
-  PanelTail(const Tail& whole, int64_t panel, int64_t row) {
-    const Tail tail = tail_at(whole, panel, row);
+  PanelTail(const Tail& whole, int64_t at_panel, int64_t row) {
+    const Tail tail = tail_at(whole, at_panel, row);
     accumulate = tail.accumulate;
     bias = tail.bias;
-    if (tail.t == nullptr) return;
-    t = tail.t + tail.used[0];
+    panel = tail.panel;
+    t = tail.t;
     ldt = tail.ldt;
-    u = tail.u + tail.used[0] * kPanel;
-    rank = tail.used[1] - tail.used[0];
+    parts = tail.parts;
+    part_of = tail.part_of;
+    if (part_of == nullptr) take(tail.u);
+  }
+
+  /// Whether the first `rows` rows take different factors.
+  bool mixed(int64_t rows) const { return part_of != nullptr && part_of[0] != part_of[rows - 1]; }
+  /// The tail of rows from `row` on, all of which take its factor.
+  PanelTail at_row(int64_t row) const {
+    PanelTail one = *this;
+    one.part_of = nullptr;
+    if (t != nullptr) one.t += row * ldt;
+    one.take(parts[part_of[row]]);
+    return one;
+  }
+
+ private:
+  void take(const WidePanels& factor) {
+    if (factor.u == nullptr) {
+      t = nullptr;
+      return;
+    }
+    const PanelRows& rows = factor.rows[panel];
+    t += rows.begin;
+    u = factor.u + rows.at;
+    rank = rows.end - rows.begin;
   }
 };
 
-/// C[ROWS, columns] = acc + tail.
+/// C[ROWS, columns] = acc + tail, for rows of one factor.
 template <int ROWS, int VECTORS>
-static inline void finish(Vec (&acc)[ROWS][VECTORS], const PanelTail& tail, float* c, int64_t ldc,
-                          int64_t columns) {
+static inline void finish_alike(Vec (&acc)[ROWS][VECTORS], const PanelTail& tail, float* c, int64_t ldc,
+                                int64_t columns) {
   if (tail.t != nullptr) multiply_add<ROWS, VECTORS>(acc, tail.t, tail.ldt, tail.u, tail.rank);
   for (int m = 0; m < ROWS; m++) {
     for (int v = 0; v < VECTORS; v++) {
@@ -84,6 +109,37 @@ static inline void finish(Vec (&acc)[ROWS][VECTORS], const PanelTail& tail, floa
       }
     }
   }
+}
+
+/// C[rows, columns] = sums + tail, run by run of rows with one factor: the same sums in the same order as if
+/// each run were a batch of its own.
+template <int VECTORS>
+static __attribute__((noinline)) void finish_runs(const float* sums, int64_t rows, const PanelTail& tail,
+                                                  float* c, int64_t ldc, int64_t columns) {
+  for (int64_t begin = 0, end = 0; begin < rows; begin = end) {
+    while (end < rows && tail.part_of[end] == tail.part_of[begin]) end++;
+    const PanelTail one = tail.at_row(begin);
+    with_rows<kRows>(end - begin, [&]<int ROWS>() {
+      Vec acc[ROWS][VECTORS];
+      for (int m = 0; m < ROWS; m++)
+        for (int v = 0; v < VECTORS; v++) acc[m][v] = load(sums + ((begin + m) * VECTORS + v) * kLanes);
+      finish_alike<ROWS, VECTORS>(acc, one, c + begin * ldc, ldc, columns);
+    });
+  }
+}
+
+/// C[ROWS, columns] = acc + tail.
+template <int ROWS, int VECTORS>
+static inline void finish(Vec (&acc)[ROWS][VECTORS], const PanelTail& tail, float* c, int64_t ldc,
+                          int64_t columns) {
+  if (!tail.mixed(ROWS)) {
+    if (tail.part_of != nullptr) return finish_alike<ROWS, VECTORS>(acc, tail.at_row(0), c, ldc, columns);
+    return finish_alike<ROWS, VECTORS>(acc, tail, c, ldc, columns);
+  }
+  alignas(64) float sums[ROWS * VECTORS * kLanes];
+  for (int m = 0; m < ROWS; m++)
+    for (int v = 0; v < VECTORS; v++) store(sums + (m * VECTORS + v) * kLanes, acc[m][v]);
+  finish_runs<VECTORS>(sums, ROWS, tail, c, ldc, columns);
 }
 
 /// Panels [first, last) of C [rows, n_size] = A [rows, k_size] B + tail, all rows; `packed` is panel 0.

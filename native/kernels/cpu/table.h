@@ -63,12 +63,12 @@ struct CpuKernels {
   void (*product_packed)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
                          const Tail& tail, float* c, int64_t ldc);
   /// The same for a B of a few columns, in panels of its own: floats that pack_thin() writes, scale * B, and
-  /// C = A B.
+  /// C = A B, for one B or for several, each with rows of A of its own.
   int64_t (*thin_floats)(int64_t k, int64_t n);
   void (*pack_thin)(const float* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t n,
                     float scale, float* packed);
-  void (*product_thin)(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k, int64_t n,
-                       float* c, int64_t ldc);
+  void (*product_thin)(const float* a, int64_t lda, const ThinPart* parts, int64_t count, int64_t k, float* c,
+                       int64_t ldc);
   /// out(i, j) += scale * the sum over t of a[t, i] b[t, j], for a few columns i < m and many j < n.
   void (*outer_sum)(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t m,
                     int64_t n, float scale, float* out, int64_t out_row, int64_t out_column);

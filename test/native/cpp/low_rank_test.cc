@@ -142,6 +142,65 @@ PEFT_TEST(low_rank_terms_ride_along_with_every_storage) {
   }
 }
 
+/// Rows with factors of their own come out as if each part were a batch of its own, to the bit: blocks of
+/// rows that a kernel works on at once straddle the parts.
+PEFT_TEST(rows_take_the_factors_of_their_part_to_the_bit) {
+  at::manual_seed(34);
+  const std::vector<int64_t> ends = {1, 4, 5, 19, 19 + 13, 60, 61, 62, 63, 64, 97};
+  for (const int64_t size : {5, 96}) {
+    for (const int64_t in : {70, 1000}) {
+      const at::Tensor w = at::randn({3 * size, in}) * 0.05, x = at::randn({97, in});
+      const RowInt8Weight bytes = quantize_rows(w);
+      const BlockwiseWeight blockwise = quantize_blockwise(w, {WeightFormat::kNf4, 64, true, 0.01, 6});
+      for_each_set([&](const CpuKernels& kernels, const std::string& set) {
+        std::vector<ThinWeight> down(ends.size(), ThinWeight(kernels));
+        std::vector<WideFactor> up(ends.size(), WideFactor(kernels));
+        std::vector<ThinRows> thin;
+        std::vector<WideRows> wide;
+        for (size_t i = 0; i < ends.size(); i++) {
+          const int64_t rank = 1 + 7 * static_cast<int64_t>(i % 3);
+          down[i].assign(at::randn({in, 3 * rank}), 1);
+          up[i].assign(3 * size, {{at::randn({rank, size}), 0, 2.0},
+                                  {at::randn({rank, size}), size, 0.5},
+                                  {at::randn({rank, size}), 2 * size, -1.0}});
+          const int64_t begin = i == 0 ? 0 : ends[i - 1];
+          const bool any = i % 4 != 1;  // the second and the sixth have none
+          thin.push_back({begin, ends[i], any ? &down[i] : nullptr});
+          wide.push_back({begin, ends[i], any ? &up[i] : nullptr});
+        }
+        const WideByRows by_rows(wide);
+        at::Tensor t = at::full({97, 45}, NAN);
+        product_by_rows(x, thin, t);
+        const at::Tensor bias = at::randn({3 * size});
+        const auto compare = [&](FrozenLinear& linear, const std::string& what) {
+          at::Tensor all = at::empty({97, 3 * size});
+          linear.forward(x, {.bias = bias, .t = t, .by_rows = &by_rows}, all);
+          for (size_t i = 0; i < ends.size(); i++) {
+            const int64_t begin = thin[i].begin, rows = ends[i] - begin;
+            const at::Tensor own = x.narrow(0, begin, rows);
+            at::Tensor own_t = at::empty({rows, 3 * (1 + 7 * static_cast<int64_t>(i % 3))});
+            at::Tensor expected = at::empty({rows, 3 * size});
+            ProductTail tail{.bias = bias};
+            if (thin[i].weight != nullptr) {
+              down[i].product(own, own_t);
+              tail.t = own_t;
+              tail.u = &up[i];
+            }
+            linear.forward(own, tail, expected);
+            check(at::equal(all.narrow(0, begin, rows), expected),
+                  set + " " + what + sizes(3, size, in) + ": part " + std::to_string(i));
+          }
+        };
+        compare(*make_half_linear(w.to(at::kHalf), kernels), "fp16");
+        compare(*make_four_bit_linear({blockwise}, at::kCPU, kernels), "nf4");
+        compare(*make_int8_linear(bytes, 1.5, at::kCPU, Int8Gradient::kExact, kernels), "int8");
+        compare(*make_rounded_linear(w, at::kBFloat16, kernels), "bfloat16");
+        if (&kernels == &cpu_kernels()) compare(*make_dense_linear(w), "fp32");
+      });
+    }
+  }
+}
+
 /// The largest sums there can be: instructions that add pairs of products in 16 bits would be found out.
 PEFT_TEST(int8_products_are_exact_at_full_scale) {
   for_each_set([&](const CpuKernels& kernels, const std::string& set) {

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/adam.h"
+#include "core/adapter_layers.h"
+
+namespace peft {
+
+/// The name of an adapter where a call gives none, as in PEFT.
+inline constexpr const char* kDefaultAdapter = "default";
+
+/// An adapter as a session holds it: its weights, what is packed of them, and Adam's moments once it is
+/// trained.
+class LoadedAdapter {
+ public:
+  LoadedAdapter(std::unique_ptr<Adapter> adapter, const ModelShape& shape)
+      : adapter_(std::move(adapter)), layers_(*adapter_, shape) {}
+
+  Adapter& weights() const { return *adapter_; }
+  AdapterLayers& layers() { return layers_; }
+  /// With zero moments before its first step; asks for the gradient too.
+  Adam& adam() {
+    adapter_->require_gradient();
+    if (!adam_) adam_ = std::make_unique<Adam>(*adapter_);
+    return *adam_;
+  }
+  /// What it takes as it stands: weights, what is packed of them, and the gradient if it is trained.
+  int64_t bytes() const {
+    int64_t total = 4 * adapter_->parameter_count() + layers_.bytes();
+    const auto add = [&](const Tensor& t) { total += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
+    add(adapter_->gradient());
+    for (const LoraModule& m : adapter_->modules()) {
+      add(m.origin_a);
+      add(m.origin_b);
+    }
+    return total;
+  }
+
+ private:
+  std::unique_ptr<Adapter> adapter_;
+  AdapterLayers layers_;
+  std::unique_ptr<Adam> adam_;
+};
+
+/// Which adapter each text of a batch is encoded with.
+struct AdapterChoice {
+  /// All texts with the default adapter, if there is one, or with the base model.
+  AdapterChoice(bool use_default) : texts(use_default ? Texts::kDefault : Texts::kBase) {}
+  /// All texts with one adapter.
+  AdapterChoice(const char* name) : AdapterChoice(std::string(name)) {}
+  AdapterChoice(std::string name) : texts(Texts::kNamed), names({std::move(name)}) {}
+  /// Text i with names[of_text[i]], or with the base model where that is -1.
+  AdapterChoice(std::vector<std::string> all, std::vector<int32_t> of_each)
+      : texts(Texts::kEach), names(std::move(all)), of_text(std::move(of_each)) {}
+
+  enum class Texts { kBase, kDefault, kNamed, kEach } texts;
+  std::vector<std::string> names = {};
+  std::vector<int32_t> of_text = {};
+};
+
+}  // namespace peft

@@ -1,0 +1,52 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+import type { NativeEncoder } from "../../lib/native/types.js";
+import { maxDifference } from "./distance.js";
+import { adapterPath, caseTexts, goldenSpec, pick, textBatch, withGolden } from "./golden.js";
+import { readTensors } from "./safetensors.js";
+
+const golden = (name: string) =>
+  fileURLToPath(new URL(`../fixtures/mixed-adapters/${name}`, import.meta.url));
+const expected = pick(readTensors(golden("embeddings.safetensors")).floats, "embeddings");
+const ofText: string[] = JSON.parse(readFileSync(golden("manifest.json"), "utf8")).adapters;
+const names = [...new Set(ofText)].filter((name) => name !== "__base__");
+const adapterOfText = Int32Array.from(ofText, (name) => names.indexOf(name));
+
+/** As in embeddings.test.ts: twenty times what fp32 in the reference is from float64. */
+const EMBEDDING_TOLERANCE = 1e-5;
+
+const withAll = (body: (encoder: NativeEncoder) => Promise<void>) =>
+  withGolden("plain", {}, async (encoder) => {
+    for (const name of names) await encoder.loadAdapter(adapterPath(name), goldenSpec(name), name);
+    await body(encoder);
+  });
+
+describe("a batch of several adapters", () => {
+  for (const microBatchTokens of [1, 300, 4096]) {
+    it(`equals PEFT's adapter_names, in micro-batches of ${microBatchTokens} tokens`, () =>
+      withAll(async (encoder) => {
+        const rows = await encoder.encode(caseTexts, {
+          adapter: false,
+          adapters: names,
+          adapterOfText,
+          normalize: true,
+          microBatchTokens,
+        });
+        expect(maxDifference(rows, expected)).toBeLessThan(EMBEDDING_TOLERANCE);
+      }));
+  }
+
+  it("gives every text, to the bit, the row it has alone", () =>
+    withAll(async (encoder) => {
+      const options = { normalize: true, microBatchTokens: 4096 };
+      const mixed = { adapter: false, adapters: names, adapterOfText, ...options };
+      const rows = await encoder.encode(caseTexts, mixed);
+      const width = rows.length / ofText.length;
+      for (const [i, name] of ofText.entries()) {
+        const adapter = name === "__base__" ? false : name;
+        const alone = await encoder.encode(textBatch([i]), { adapter, ...options });
+        expect(rows.subarray(i * width, (i + 1) * width), `text ${i}, ${name}`).toEqual(alone);
+      }
+    }));
+});
