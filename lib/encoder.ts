@@ -1,6 +1,15 @@
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
+import {
+  type AdapterOptions,
+  DEFAULT_ADAPTER,
+  type EncoderAdapter,
+  type HeldAdapter,
+  LoadedAdapters,
+  requireAdapterName,
+  requireOneEach,
+} from "./adapter/loaded.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "./adapter/record.js";
 import { beirFiles } from "./data/beir-folder.js";
 import type { ExampleColumns } from "./data/example-layout.js";
@@ -74,15 +83,13 @@ export interface LoadOptions {
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
 }
 
-export interface EncodeTextsOptions {
-  /** Put before every text. Default: what the first question was trained with, by the adapter or the model itself, or nothing. */
+export interface EncodeTextsOptions extends AdapterOptions {
+  /** Put before every text. Default: what the first question was trained with, by its adapter or the model itself, or nothing. */
   prefix?: string | undefined;
-  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter or model was trained, or 128. */
+  /** Tokens of a text, [CLS] and [SEP] counted. Default: as its adapter or the model was trained, or 128. */
   maxLength?: number | undefined;
   /** L2-normalise, so that a dot product is a cosine. Default: true. */
   normalize?: boolean | undefined;
-  /** False gives the embeddings of the base model. Default: true. */
-  adapter?: boolean | undefined;
   /** Ends the call with ABORTED: at once while it waits, and after the batch in hand while it runs. */
   signal?: AbortSignal | undefined;
 }
@@ -99,8 +106,8 @@ export interface EvaluateFileOptions {
   maxLength?: number | undefined;
   /** Examples encoded at a time. Default: 128. */
   batchSize?: number | undefined;
-  /** False measures the base model. Default: true. */
-  adapter?: boolean | undefined;
+  /** The name of an adapter; false measures the base model. Default: the adapter that came with the model, if any. */
+  adapter?: boolean | string | undefined;
   /** Bytes of the file read, and in all (0 where that cannot be known). */
   onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
@@ -128,6 +135,8 @@ export interface EvaluateLabelsOptions extends EvaluateFileOptions {
 
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
 const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
+/** Which side of a pair a text is on, for the prefix that its adapter was trained with. */
+type Side = "question1Prefix" | "question2Prefix";
 /** Cosines between two looks at the event loop. */
 const COSINES_A_TURN = 1024;
 
@@ -151,17 +160,22 @@ const collectedWhileOpen = new FinalizationRegistry<string>((model) => {
 export class Encoder implements AsyncDisposable {
   private readonly queue: EncodeQueue;
   private readonly engineInfo: EncoderInfo;
+  /** Adapters take effect in the order in which they were asked for, however long their files take. */
+  private loading: Promise<unknown> = Promise.resolve();
+  /** Evaluations that go on: many calls, with an adapter that must stay. */
+  private readonly measuring = new Set<Promise<unknown>>();
 
   private constructor(
     readonly model: ModelFolder,
-    /** Undefined without an adapter. */
-    readonly adapter: AdapterFolder | undefined,
+    private readonly loaded: LoadedAdapters,
     private readonly tokenizer: Tokenizer,
     private readonly native: NativeEncoder,
     /** How the frozen matrices are held; undefined for float32. */
     readonly storage: WeightStorage | undefined,
-    /** What the adapter was trained with, or the model itself. */
-    private readonly record: AdapterRecord | undefined,
+    /** What the model itself was trained with. */
+    private readonly modelRecord: AdapterRecord | undefined,
+    private readonly pooling: Pooling,
+    private readonly hub: HubAccess,
     batching: BatchingOptions | undefined,
   ) {
     this.engineInfo = native.info();
@@ -204,20 +218,28 @@ export class Encoder implements AsyncDisposable {
     const storage = chooseStorage(request, folder);
     const adapter =
       options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder, hub);
-    const record = adapter?.record ?? (await readRecord(path.join(folder.path, RECORD_FILE)));
+    const record = await readRecord(path.join(folder.path, RECORD_FILE));
     const tokenizer = await loadTokenizer(folder);
     const engine = await (options.engine ?? loadEngine)();
+    const pools = pooling ?? adapter?.record?.pooling ?? folder.pooling;
     const native = await engine.open({
       weightsPath: folder.weightsPath,
       shape: folder.shape,
-      pooling: pooling ?? adapter?.record?.pooling ?? folder.pooling,
+      pooling: pools,
       device,
       threads,
       ...(storage && { storage }),
     });
     try {
-      if (adapter !== undefined) await native.loadAdapter(adapter.weightsPath, adapter.spec);
-      return new Encoder(folder, adapter, tokenizer, native, storage, record, options.batching);
+      const loaded = new LoadedAdapters();
+      if (adapter !== undefined) {
+        const id = loaded.newId(DEFAULT_ADAPTER);
+        await native.loadAdapter(adapter.weightsPath, adapter.spec, id);
+        loaded.set(DEFAULT_ADAPTER, { id, folder: adapter });
+      }
+      const access = { settings: hub.settings };
+      const { batching } = options;
+      return new Encoder(folder, loaded, tokenizer, native, storage, record, pools, access, batching);
     } catch (error) {
       await native.close();
       throw error;
@@ -229,13 +251,50 @@ export class Encoder implements AsyncDisposable {
     return this.model.shape.hiddenSize;
   }
 
-  /** What texts get as prefix and as greatest length unless a call says otherwise. */
+  /** The adapter that came with the model, while it is there; its name is `default`. */
+  get adapter(): AdapterFolder | undefined {
+    return this.loaded.get(DEFAULT_ADAPTER)?.folder;
+  }
+
+  /** Those that are loaded, in the order in which their names came. */
+  get adapters(): EncoderAdapter[] {
+    return [...this.loaded.entries()].map(([name, { folder }]) => ({
+      name,
+      path: folder.path,
+      ...this.defaultsOf(folder),
+    }));
+  }
+
+  /** What texts get as prefix and as greatest length unless a call or its adapter says otherwise. */
   get defaults(): { prefix: string; maxLength: number } {
-    const { record } = this;
-    return {
-      prefix: record?.question1Prefix ?? "",
-      maxLength: record?.maxLength ?? defaultMaxLength(this.model),
-    };
+    return this.defaultsOf(this.adapter);
+  }
+
+  /**
+   * Loads an adapter beside those that are there: it costs its own weights, and no second copy of the base. One that has the name already is
+   * replaced in one go, without a pause: a call sees either the old one or the new one, whole. Where loading fails the old one stays.
+   * @param folder Of an adapter that this package or PEFT wrote, or its name on the Hub.
+   * @returns What is worth a warning, such as settings in adapter_config.json that are not known.
+   * @throws USAGE, FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_MISMATCH (another base, or another pooling),
+   * ADAPTER_UNSUPPORTED, ENCODER_CLOSED, HUB_NOT_FOUND, HUB_ACCESS, DOWNLOAD_FAILED.
+   */
+  addAdapter(name: string, folder: string): Promise<string[]> {
+    return this.afterLoading(async () => {
+      requireAdapterName(name);
+      const adapter = await openAdapterFolder(folder, this.model, this.hub);
+      this.requirePooling(adapter);
+      const before = await this.hold(name, adapter);
+      if (before !== undefined) void this.free(before);
+      return adapter.warnings;
+    });
+  }
+
+  /**
+   * Frees an adapter, once the calls that were made before have ended; later ones no longer find it.
+   * @throws USAGE where none has the name.
+   */
+  removeAdapter(name: string): Promise<void> {
+    return this.afterLoading(async () => this.loaded.remove(name)).then((adapter) => this.free(adapter));
   }
 
   /** Calls of `encode` that wait or run, and their texts without a vector so far. */
@@ -259,14 +318,14 @@ export class Encoder implements AsyncDisposable {
    */
   async encode(texts: readonly string[], options: EncodeTextsOptions = {}): Promise<Float32Array[]> {
     requireTexts(texts);
-    const settings = this.textSettings(options);
+    const settings = this.settingsOf(texts.length, options);
     const { normalize = true, signal } = options;
-    return this.queue.encode({ texts, settings: () => settings, normalize, signal });
+    return this.queue.encode({ texts, settings, normalize, signal });
   }
 
   /**
    * Cosine of each text of `a` with the one of `b` in the same place. `a` takes the prefix of the first question and
-   * `b` that of the second, unless `prefix` is given for both.
+   * `b` that of the second, unless `prefix` is given for both. `adapters` has one entry a pair.
    * @throws As `encode`.
    */
   async similarity(
@@ -282,14 +341,11 @@ export class Encoder implements AsyncDisposable {
         `similarity needs as many texts as texts, got ${a.length} and ${b.length}`,
       );
     }
-    const first = this.textSettings(options);
-    const second = {
-      ...first,
-      prefix: options.prefix ?? this.record?.question2Prefix ?? first.prefix,
-    };
+    const first = this.settingsOf(a.length, options);
+    const second = this.settingsOf(a.length, options, "question2Prefix");
     const vectors = await this.queue.encode({
       texts: a.concat(b),
-      settings: (i) => (i < a.length ? first : second),
+      settings: (i) => (i < a.length ? first(i) : second(i - a.length)),
       normalize: true,
       signal: options.signal,
     });
@@ -308,9 +364,13 @@ export class Encoder implements AsyncDisposable {
    */
   evaluate(file: string, options?: EvaluateLabelsOptions): Promise<LabelMetrics>;
   evaluate(file: string, options: EvaluateFileOptions): Promise<EvalMetrics>;
-  async evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
-    const { record } = this;
-    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
+  evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
+    return this.whileMeasuring(() => this.evaluateFile(file, options));
+  }
+
+  private async evaluateFile(file: string, options: EvaluateFileOptions): Promise<EvalMetrics> {
+    const { record, maxLength: trained, adapter } = this.measuredWith(options.adapter);
+    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? trained;
     const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
     requireMaxLength(maxLength, this.model);
     const { columns = {} } = options;
@@ -331,7 +391,7 @@ export class Encoder implements AsyncDisposable {
     requireMeasurable(dataset, columns.label);
     const metrics = await evaluateExamples(this.sharedEngine(), dataset, {
       batchSize,
-      adapter: this.adapter !== undefined && (options.adapter ?? true),
+      adapter,
       onProgress: options.onProgress,
       stopped,
     });
@@ -344,12 +404,19 @@ export class Encoder implements AsyncDisposable {
    * the prefix of the first question, documents that of the second.
    * @throws As for reading pairs.
    */
-  async evaluateRetrieval(
+  evaluateRetrieval(
     from: string | RetrievalFiles,
     options: RetrievalOptions = {},
   ): Promise<RetrievalMetrics> {
-    const { record } = this;
-    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? this.defaults.maxLength;
+    return this.whileMeasuring(() => this.measureRetrieval(from, options));
+  }
+
+  private async measureRetrieval(
+    from: string | RetrievalFiles,
+    options: RetrievalOptions,
+  ): Promise<RetrievalMetrics> {
+    const { record, maxLength: trained, adapter } = this.measuredWith(options.adapter);
+    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? trained;
     const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
     const ks = checkedKs(options.ks) ?? DEFAULT_KS;
     requireMaxLength(maxLength, this.model);
@@ -368,7 +435,7 @@ export class Encoder implements AsyncDisposable {
     for (const message of retrievalWarnings(set, files)) options.onNote?.(message);
     const metrics = await evaluateRetrieval(this.sharedEngine(), set, {
       batchSize,
-      adapter: this.adapter !== undefined && (options.adapter ?? true),
+      adapter,
       ks,
       ignoreIdenticalIds: options.ignoreIdenticalIds ?? false,
       onProgress: options.onProgress,
@@ -391,15 +458,103 @@ export class Encoder implements AsyncDisposable {
     return this.close();
   }
 
-  private textSettings(options: EncodeTextsOptions): TextSettings {
-    const { defaults } = this;
-    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? defaults.maxLength;
-    requireMaxLength(maxLength, this.model);
-    return {
-      prefix: options.prefix ?? defaults.prefix,
-      maxLength,
-      adapter: this.adapter !== undefined && (options.adapter ?? true),
+  /** What is done to each of `count` texts; adapters are those of this moment, whatever replaces them later. @throws USAGE */
+  private settingsOf(
+    count: number,
+    options: EncodeTextsOptions,
+    side: Side = "question1Prefix",
+  ): (i: number) => TextSettings {
+    const { adapters, adapter } = options;
+    const maxLength = checked("max_length", "maxLength", options.maxLength);
+    const settings = (of: boolean | string | undefined): TextSettings => {
+      const held = this.loaded.choose(of);
+      const defaults = this.defaultsOf(this.readAs(held), side);
+      const most = maxLength ?? defaults.maxLength;
+      requireMaxLength(most, this.model);
+      return { prefix: options.prefix ?? defaults.prefix, maxLength: most, adapter: held?.id ?? false };
     };
+    if (adapters === undefined) {
+      const all = settings(adapter);
+      return () => all;
+    }
+    requireOneEach(adapters, count);
+    const each = new Map([...new Set(adapters)].map((name) => [name, settings(name)]));
+    const ofText = adapters.slice();
+    return (i) => each.get(ofText[i] as string | false) as TextSettings;
+  }
+
+  /** Texts of the base model are read as those of the adapter that came with it, so that the two can be compared. */
+  private readAs(held: HeldAdapter | undefined): AdapterFolder | undefined {
+    return held?.folder ?? this.adapter;
+  }
+
+  private defaultsOf(
+    adapter: AdapterFolder | undefined,
+    side: Side = "question1Prefix",
+  ): { prefix: string; maxLength: number } {
+    const record = adapter?.record ?? this.modelRecord;
+    return {
+      prefix: record?.[side] ?? "",
+      maxLength: record?.maxLength ?? defaultMaxLength(this.model),
+    };
+  }
+
+  private measuredWith(adapter: boolean | string | undefined): {
+    record: AdapterFolder["record"];
+    maxLength: number;
+    adapter: string | false;
+  } {
+    const held = this.loaded.choose(adapter);
+    const folder = this.readAs(held);
+    return {
+      record: folder?.record,
+      maxLength: this.defaultsOf(folder).maxLength,
+      adapter: held?.id ?? false,
+    };
+  }
+
+  private async whileMeasuring<T>(work: () => Promise<T>): Promise<T> {
+    const result = work();
+    this.measuring.add(result);
+    try {
+      return await result;
+    } finally {
+      this.measuring.delete(result);
+    }
+  }
+
+  private afterLoading<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.loading.then(work);
+    this.loading = result.catch(() => {});
+    return result;
+  }
+
+  /** @returns The adapter that had the name before. */
+  private async hold(name: string, folder: AdapterFolder): Promise<HeldAdapter | undefined> {
+    const id = this.loaded.newId(name);
+    await this.queue.turn(() => this.native.loadAdapter(folder.weightsPath, folder.spec, id));
+    return this.loaded.set(name, { id, folder });
+  }
+
+  /** Frees what no call finds any more, once those that found it have ended. */
+  private async free({ id }: HeldAdapter): Promise<void> {
+    await Promise.allSettled([this.queue.drained(), ...this.measuring]);
+    try {
+      await this.queue.turn(() => this.native.removeAdapter(id));
+    } catch (error) {
+      // Closing the encoder has freed it.
+      if (!(error instanceof PeftTrainError && error.code === "ENCODER_CLOSED")) throw error;
+    }
+  }
+
+  /** @throws ADAPTER_MISMATCH: an encoder pools all texts alike. */
+  private requirePooling({ path, record }: AdapterFolder): void {
+    if (record === undefined || record.pooling === this.pooling) return;
+    throw new PeftTrainError(
+      "ADAPTER_MISMATCH",
+      `${path} was trained with ${record.pooling} pooling; this encoder pools by ${this.pooling}`,
+      { hint: `Load it into an encoder of its own, with pooling: "${record.pooling}".` },
+    );
   }
 
   /** The engine for work in many calls: each takes its turn. */

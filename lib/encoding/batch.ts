@@ -7,12 +7,13 @@ export interface BatchPart {
   call: EncodeCall;
   /** Token ids of each text. */
   texts: Int32Array[];
+  /** The adapter of each text. */
+  adapters: (string | false)[];
 }
 
 /** Texts that run through the encoder together, those of one call side by side. */
 export interface Batch {
   parts: BatchPart[];
-  adapter: boolean;
   normalize: boolean;
 }
 
@@ -31,9 +32,13 @@ export function fillBatch(
   const [first] = ready;
   if (first === undefined) return undefined;
   const { normalize } = first;
-  const adapter = first.peek()?.settings.adapter as boolean;
   const alike = together ? ready.filter((call) => call.normalize === normalize) : [first];
-  const parts = alike.map((call) => ({ call, texts: [] as Int32Array[], tokens: 0 }));
+  const parts = alike.map((call) => ({
+    call,
+    texts: [] as Int32Array[],
+    adapters: [] as (string | false)[],
+    tokens: 0,
+  }));
   let tokens = 0;
   let open = parts;
   for (let turn = 1; open.length > 0; turn++) {
@@ -41,16 +46,17 @@ export function fillBatch(
     open = open.filter((part) => {
       while (part.tokens < share) {
         const next = part.call.peek();
-        if (next === undefined || next.settings.adapter !== adapter) return false;
+        if (next === undefined) return false;
         if (tokens > 0 && tokens + next.length > maxBatchTokens) return false;
         part.texts.push(part.call.take());
+        part.adapters.push(next.settings.adapter);
         part.tokens += next.length;
         tokens += next.length;
       }
       return true;
     });
   }
-  return { parts: parts.filter(({ texts }) => texts.length > 0), adapter, normalize };
+  return { parts: parts.filter(({ texts }) => texts.length > 0), normalize };
 }
 
 /** The texts of all parts as the engine takes them. */

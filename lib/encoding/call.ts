@@ -7,8 +7,8 @@ export interface TextSettings {
   readonly prefix: string;
   /** Tokens, [CLS] and [SEP] counted. */
   readonly maxLength: number;
-  /** False: the base model. */
-  readonly adapter: boolean;
+  /** The engine's name of an adapter; false: the base model. */
+  readonly adapter: string | false;
 }
 
 export interface CallRequest {

@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import type { Tokenizer } from "../data/tokenizer.js";
 import { PeftTrainError } from "../errors.js";
 import type { NativeEncoder } from "../native/types.js";
+import { adapterChoice } from "./adapter-choice.js";
 import { type Batch, fillBatch, packParts } from "./batch.js";
 import type { BatchingSettings } from "./batching.js";
 import { type CallRequest, EncodeCall } from "./call.js";
@@ -153,9 +154,10 @@ export class EncodeQueue {
     }
   }
 
-  private async runParts({ parts, adapter, normalize }: Batch): Promise<void> {
+  private async runParts({ parts, normalize }: Batch): Promise<void> {
     const microBatchTokens = this.settings.maxBatchTokens;
-    const rows = await this.native.encode(packParts(parts), { adapter, normalize, microBatchTokens });
+    const choice = adapterChoice(parts.flatMap(({ adapters }) => adapters));
+    const rows = await this.native.encode(packParts(parts), { ...choice, normalize, microBatchTokens });
     let from = 0;
     for (const { call, texts } of parts) {
       const end = from + texts.length * this.dimension;

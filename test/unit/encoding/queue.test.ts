@@ -48,7 +48,7 @@ function start(batching: BatchingOptions = {}) {
   tokenizer.slices.length = 0;
   const native = new StubEncoder();
   const queue = new EncodeQueue(native, tokenizer, 2, batchingSettings(batching, "cpu"));
-  const settings = { prefix: "", maxLength: 64, adapter: false };
+  const settings = { prefix: "", maxLength: 64, adapter: false as const };
   const encode = (texts: readonly string[], changes: Partial<CallRequest> = {}) =>
     queue.encode({ texts, settings: () => settings, normalize: true, ...changes });
   return { native, queue, encode };
@@ -223,7 +223,7 @@ describe("a failure", () => {
       2,
       batchingSettings({}, "cpu"),
     );
-    const settings = { prefix: "", maxLength: 64, adapter: false };
+    const settings = { prefix: "", maxLength: 64, adapter: false as const };
     await expect(broken.encode({ texts: ["1"], settings: () => settings, normalize: true })).rejects.toThrow(
       "no",
     );
