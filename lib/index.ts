@@ -7,6 +7,7 @@ export {
 } from "./adapter/combine.js";
 export { COMBINATION_METHODS, type CombinationMethod } from "./adapter/combine-factors.js";
 export { type AdapterDifference, diffAdapters, type ModuleDifference } from "./adapter/difference.js";
+export type { AdapterOptions, EncoderAdapter } from "./adapter/loaded.js";
 export type { RetrievalFiles } from "./data/retrieval-set.js";
 export {
   Encoder,
@@ -64,6 +65,12 @@ export type {
   TrainEvent,
   TrainResult,
 } from "./train/events.js";
+export {
+  type TenantEvent,
+  type TenantOutcome,
+  TrainManyRun,
+  trainMany,
+} from "./train/many/train-many.js";
 export type { TrainOptions } from "./train/options/options.js";
 export type { QuantizeSettings } from "./train/options/quantize-settings.js";
 export { type TrainEnvironment, TrainRun, train } from "./train/train.js";

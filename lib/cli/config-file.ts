@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, type Scalar } from "yaml";
+import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, type Scalar, type YAMLMap } from "yaml";
 import { RUN_CONFIG_FILE } from "../adapter/folder.js";
 import { fileError } from "../data/file-error.js";
 import { nearest } from "../data/nearest.js";
@@ -31,6 +31,12 @@ const STRANGERS: [keys: string[], kind: string][] = [
  * @throws FILE_NOT_FOUND, FILE_UNREADABLE; USAGE with file and line; NOT_YET_AVAILABLE
  */
 export function readConfigFile(file: string): ConfigFile {
+  const { contents, at } = readMap(file);
+  return optionsIn(contents, at);
+}
+
+/** A YAML or JSON file that is a map at its top. @throws FILE_NOT_FOUND, FILE_UNREADABLE; USAGE with file and line */
+export function readMap(file: string): { contents: YAMLMap; at: (offset: number) => string } {
   const lines = new LineCounter();
   // JSON is YAML; one parser gives both their lines. Version 1.2 keeps `no` a word.
   const document = parseDocument(readText(file), {
@@ -53,9 +59,14 @@ export function readConfigFile(file: string): ConfigFile {
     });
   }
   refuseStranger(file, (key) => document.has(key));
+  return { contents: document.contents, at };
+}
+
+/** The training options of a map. @throws USAGE with file and line; NOT_YET_AVAILABLE */
+export function optionsIn(contents: YAMLMap, at: (offset: number) => string): ConfigFile {
   const values: ConfigFile["values"] = {};
   const places = new Map<OptionName, string>();
-  for (const { key, value } of document.contents.items) {
+  for (const { key, value } of contents.items) {
     const place = at(isNode(key) ? (key.range?.[0] ?? 0) : 0);
     const written = isScalar(key) ? String(key.value) : String(key);
     const plain = plainValue(value);
@@ -74,7 +85,8 @@ export function readConfigFile(file: string): ConfigFile {
     values[name] = plain;
     places.set(name, place);
   }
-  return { values, place: (name) => places.get(name) ?? file };
+  const start = at(contents.range?.[0] ?? 0);
+  return { values, place: (name) => places.get(name) ?? start };
 }
 
 function readText(file: string): string {

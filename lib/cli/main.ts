@@ -19,6 +19,10 @@ const COMMANDS: Record<string, Command> = {
     describe: "Fine-tune an encoder with LoRA on pairs or triplets; the word may be left out",
     load: async () => (await import("./train.js")).trainCommand as never,
   },
+  "train-many": {
+    describe: "Train the adapters of several tenants at once over one base model",
+    load: async () => (await import("./train-many.js")).trainManyCommand as never,
+  },
   demo: {
     describe: "Train the small encoder that comes with the package, in under a minute",
     load: async () => (await import("./demo.js")).demoCommand as never,

@@ -198,7 +198,7 @@ async function resumeSource(options: ResolvedTrainOptions): Promise<ResumeSource
 }
 
 /** What there are thousands of, and what matters only at its moment. */
-function isProgress({ event }: TrainEvent): boolean {
+export function isProgress({ event }: TrainEvent): boolean {
   return (
     event === "step" ||
     event === "reading" ||
