@@ -56,6 +56,8 @@ function shellScript(steps, work) {
       );
       for (const each of ["proc", "dev", "sys"])
         lines.push(`mount --rbind /${each} ${rootOf(stage)}/${each}`);
+      // As in the image of Node.
+      lines.push(`chroot ${rootOf(stage)} sh -c 'id node >/dev/null 2>&1 || useradd --create-home node'`);
     }
     if (keyword === "ENV") environment += ` ${text}`;
     if (keyword === "WORKDIR") {
