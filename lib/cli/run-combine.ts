@@ -1,5 +1,6 @@
-import { type CombineOptions, type CombineResult, combineAdapters } from "../adapter/combine.js";
+import { type CombineResult, combineAdapters } from "../adapter/combine.js";
 import type { CombinationMethod } from "../adapter/combine-factors.js";
+import type { CombineOptions } from "../adapter/combine-options.js";
 import { PeftTrainError } from "../errors.js";
 import { jsonLine } from "../train/json-line.js";
 import { DownloadProgress } from "./download-progress.js";

@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { describe, expect, it } from "vitest";
-import { combineAdapters, combineSettings, soleSource } from "../../../lib/adapter/combine.js";
+import { combineAdapters } from "../../../lib/adapter/combine.js";
 import {
   type CombinationMethod,
   clampToQuantile,
   combineModule,
 } from "../../../lib/adapter/combine-factors.js";
+import { combineSettings, soleSource } from "../../../lib/adapter/combine-options.js";
 import { dareMask, philox } from "../../../lib/adapter/dare-mask.js";
 import { concatenate, distance, type Factors, inner, product } from "../../../lib/adapter/factors.js";
 import { leadingEigenvectors } from "../../../lib/adapter/leading-eigenvectors.js";
