@@ -26,7 +26,10 @@ export function interopTexts(file, count) {
   return [...[...questions].slice(0, count), ...AWKWARD];
 }
 
-/** What is trained on either side: flags of ours, and PEFT's options of the same meaning. */
+/**
+ * What is trained on either side: flags of ours, and PEFT's options of the same meaning; `trained` where those of what is
+ * trained are others than those of what is saved, `recent` where the oldest PEFT has no such options.
+ */
 export function cases(models, work) {
   const qkv = { r: 8, lora_alpha: 16, target_modules: ["query", "key", "value"] };
   const linear = { r: 4, lora_alpha: 8, target_modules: "all-linear" };
@@ -44,6 +47,39 @@ export function cases(models, work) {
       flags: { lora_dropout: 0.1, lora_target_modules: "query,value" },
       options: { ...qkv, target_modules: ["query", "value"], lora_dropout: 0.1 },
     },
+    {
+      name: "demo-dora",
+      model: models.demo,
+      flags: { use_dora: true, lora_r: 4, lora_alpha: 8, lora_target_modules: "all-linear" },
+      options: { ...linear, use_dora: true },
+    },
+    {
+      name: "demo-pissa",
+      model: models.demo,
+      flags: { init_lora_weights: "pissa", lora_dropout: 0.1 },
+      options: { ...qkv, r: 16, lora_alpha: 32, lora_dropout: 0.1 },
+      trained: qkv,
+    },
+    {
+      name: "demo-lora-bias",
+      model: models.demo,
+      flags: {
+        lora_bias: true,
+        lora_target_modules: "value,dense",
+        exclude_modules: "pooler.dense",
+        lora_rank_pattern: '{"value":4}',
+        layers_to_transform: "0,1",
+      },
+      options: {
+        ...qkv,
+        target_modules: ["value", "dense"],
+        lora_bias: true,
+        exclude_modules: ["pooler.dense"],
+        rank_pattern: { value: 4 },
+        layers_to_transform: [0, 1],
+      },
+      recent: true,
+    },
   ];
   const theirs = [
     { name: "minilm-qkv", model: models.minilm, options: qkv },
@@ -59,6 +95,22 @@ export function cases(models, work) {
         rank_pattern: { query: 2 },
         alpha_pattern: { "layer.0.attention.self.value": 4 },
       },
+    },
+    {
+      name: "demo-dora",
+      model: models.demo,
+      options: { ...linear, use_dora: true, use_rslora: true, lora_dropout: 0.1 },
+    },
+    {
+      name: "demo-lora-bias",
+      model: models.demo,
+      options: { ...qkv, target_modules: ["value", "dense"], lora_bias: true },
+    },
+    { name: "demo-pissa", model: models.demo, options: { ...qkv, init_lora_weights: "pissa" } },
+    {
+      name: "demo-olora",
+      model: models.demo,
+      options: { ...qkv, init_lora_weights: "olora", rank_pattern: { key: 4 } },
     },
   ];
   return {
