@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { outcome, runCli, startCli } from "../support/cli.js";
@@ -27,6 +27,19 @@ describe("peft-train setup", () => {
       stderr: "",
       stdout: expect.stringMatching(/nothing to do\.\n$/),
     });
+  });
+
+  // Where there is a GPU the command is right to fetch.
+  it.skipIf(existsSync("/dev/nvidia0"))("looks for a GPU before a command fetches gigabytes", async () => {
+    const { env, cache, calls } = fresh("no-gpu", "full-wheel");
+    const input = temporary.path("no-gpu", "texts.txt");
+    writeFileSync(input, "how do I learn to swim\n");
+    const args = ["--model_name_or_path=data/encoder", `--input=${input}`, `--output=${input}.npy`];
+    const refused = await runCli(["encode", ...args, "--device=cuda"], { env });
+    expect(refused.stderr).toMatch(/^error: --device=cuda: found no NVIDIA GPU/);
+    expect(refused.code).toBe(1);
+    expect(calls()).toEqual([]);
+    expect(existsSync(cache)).toBe(false);
   });
 
   it("says what it would do, and does nothing", async () => {
