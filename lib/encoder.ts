@@ -24,6 +24,7 @@ import type { Tokenizer } from "./data/tokenizer.js";
 import { encodingMicroBatch } from "./embed.js";
 import { type BatchingOptions, batchingSettings } from "./encoding/batching.js";
 import type { TextSettings } from "./encoding/call.js";
+import { countTokens } from "./encoding/count-tokens.js";
 import { EncodeQueue } from "./encoding/queue.js";
 import { PeftTrainError } from "./errors.js";
 import type { HubAccess } from "./hub/access.js";
@@ -56,6 +57,7 @@ import { type OptionName, TRAIN_OPTIONS } from "./train/options/option-table.js"
 import { parseOption } from "./train/options/option-value.js";
 import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
 
+/** How an encoder is loaded. */
 export interface LoadOptions {
   /** Folder of an adapter that this package or PEFT wrote. */
   adapter?: string | undefined;
@@ -83,6 +85,7 @@ export interface LoadOptions {
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
 }
 
+/** How texts are encoded. */
 export interface EncodeTextsOptions extends AdapterOptions {
   /** Put before every text. Default: what the first question was trained with, by its adapter or the model itself, or nothing. */
   prefix?: string | undefined;
@@ -94,6 +97,7 @@ export interface EncodeTextsOptions extends AdapterOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** How the examples of a file are measured. */
 export interface EvaluateFileOptions {
   /**
    * Names of the columns; default: question1, question2, is_duplicate. With `negatives` the file is measured as triplets,
@@ -110,10 +114,12 @@ export interface EvaluateFileOptions {
   adapter?: boolean | string | undefined;
   /** Bytes of the file read, and in all (0 where that cannot be known). */
   onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
+  /** Told how much is done, and of how much. */
   onProgress?: ((done: number, total: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
+/** How retrieval is measured. */
 export interface RetrievalOptions
   extends Pick<EvaluateFileOptions, "maxLength" | "batchSize" | "adapter" | "onProgress" | "signal"> {
   /** Default: as the adapter was trained, or `query: `. E5 models want `passage: ` before documents. */
@@ -123,6 +129,7 @@ export interface RetrievalOptions
   ks?: readonly number[] | undefined;
   /** Pass over the document that has the id of the query, as BEIR does. Default: false. */
   ignoreIdenticalIds?: boolean | undefined;
+  /** Bytes of the files read, and in all (0 where that cannot be known). */
   onRead?: ((file: string, bytesRead: number, bytesTotal: number) => void) | undefined;
   /** What does not fit in the three files, and changes what is measured. */
   onNote?: ((message: string) => void) | undefined;
@@ -355,6 +362,19 @@ export class Encoder implements AsyncDisposable {
       cosines[i] = dot(vectors[i] as Float32Array, vectors[a.length + i] as Float32Array);
     }
     return cosines;
+  }
+
+  /**
+   * Tokens that `encode` makes of each text with the same options, [CLS] and [SEP] counted and cut at the greatest length: what a
+   * text costs.
+   * @throws USAGE
+   */
+  async countTokens(
+    texts: readonly string[],
+    options: Pick<EncodeTextsOptions, "prefix" | "maxLength" | "adapter" | "adapters"> = {},
+  ): Promise<number[]> {
+    requireTexts(texts);
+    return countTokens(this.tokenizer, texts, this.settingsOf(texts.length, options));
   }
 
   /**

@@ -36,6 +36,7 @@ export const ERROR_CODES = [
   "INTERNAL",
 ] as const;
 
+/** What went wrong, in one word: one of `ERROR_CODES`. */
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 export interface PeftTrainErrorOptions {

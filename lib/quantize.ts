@@ -15,6 +15,7 @@ import type { NativeEngine, QuantizeReport, WeightStorage } from "./native/types
 import { snakeCaseKeys } from "./train/json-line.js";
 import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
 
+/** How a model is quantised, and who is told. */
 export interface QuantizeModelOptions {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
@@ -34,6 +35,7 @@ export interface QuantizeInside {
   check?: (draft: string, target: string) => Promise<void>;
 }
 
+/** What `quantize` has written. */
 export interface QuantizeResult {
   /** Absolute. */
   output: string;

@@ -26,11 +26,7 @@ function carryOut() {
   const file = `${work}.sh`;
   writeFileSync(file, shellScript(instructions(readFileSync(join(root, "Dockerfile"), "utf8")), work));
   // Mounts of a name space of its own go when its last process ends.
-  const { status, error } = spawnSync(
-    "unshare",
-    ["--mount", "--pid", "--fork", "--kill-child", "bash", file],
-    { stdio: "inherit" },
-  );
+  const { status, error } = spawnSync("unshare", ["--mount", "bash", file], { stdio: "inherit" });
   for (const each of [file, work]) rmSync(each, { recursive: true, force: true });
   if (error !== undefined || status !== 0) {
     console.error(`check:docker: a step failed (${error?.message ?? `status ${status}`})`);

@@ -24,6 +24,7 @@ export const COMBINATION_METHODS = [
   "dare_ties_svd",
   "magnitude_prune_svd",
 ] as const;
+/** A way to combine adapters, by its name in PEFT; docs/merge-and-export.md has the maths. */
 export type CombinationMethod = (typeof COMBINATION_METHODS)[number];
 
 export interface CombineSettings {

@@ -2,6 +2,7 @@ import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import { COMBINATION_METHODS, type CombinationMethod, type CombineSettings } from "./combine-factors.js";
 
+/** How adapters are combined; defaults are those of the exact combination. */
 export interface CombineOptions {
   /** As PEFT's `combination_type`; `cat`, the default, is the exact sum, and `svd` the nearest adapter of a rank. */
   method?: CombinationMethod | undefined;

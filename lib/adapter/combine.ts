@@ -16,6 +16,7 @@ import { type AdapterRecord, requireSameBase } from "./record.js";
 import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
 import { writeFactors } from "./write-factors.js";
 
+/** One of the adapters that are combined. */
 export interface WeightedAdapter {
   /** Folder of an adapter, of this package or of PEFT, or its name on the Hub. */
   adapter: string;

@@ -17,6 +17,7 @@ export interface ModuleDifference {
   cosine: number;
 }
 
+/** How far two adapters of one base are apart, in all and module by module. */
 export interface AdapterDifference extends Omit<ModuleDifference, "name" | "rankA" | "rankB"> {
   modules: ModuleDifference[];
   /** Settings of adapter_config.json and peft_train.json that are not the same, as [name, a, b]. */

@@ -21,9 +21,11 @@ import { VERSION } from "../version.js";
 import { bertGraph, OPSET } from "./bert-onnx.js";
 
 export const EXPORT_FORMATS = ["transformers", "sentence-transformers", "onnx"] as const;
+/** Whose layout a model is written in. */
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 export const EXPORT_TYPES: readonly FloatType[] = ["float32", "float16", "bfloat16"];
 
+/** What is exported, and how. */
 export interface ExportOptions {
   /** Folder of an adapter that goes into the weights. */
   adapter?: string | undefined;
@@ -40,11 +42,14 @@ export interface ExportOptions {
   documentPrefix?: string | undefined;
   /** sentence-transformers: tokens of a text. Default: likewise, or all positions. */
   maxLength?: number | undefined;
+  /** Bytes of a model or adapter of the Hub that are here, and in all. */
   onDownload?: HubAccess["onProgress"];
+  /** What is worth a word, such as a Hub that does not answer while the cache does. */
   onNote?: HubAccess["onNote"];
   signal?: AbortSignal | undefined;
 }
 
+/** What an export has written. */
 export interface ExportResult {
   /** Absolute. */
   output: string;

@@ -32,6 +32,7 @@ export interface AdapterDescription {
   runConfig: boolean;
 }
 
+/** Where a checkpoint stood when it was saved. */
 export interface CheckpointDescription {
   step: number;
   epochsEnded: number;

@@ -1,5 +1,6 @@
 import { readSafetensorsHeader } from "../model/safetensors-header.js";
 
+/** A tensor of a safetensors file. */
 export interface TensorDescription {
   name: string;
   /** As safetensors calls it: F32, BF16, U8. */

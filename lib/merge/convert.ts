@@ -15,6 +15,7 @@ import { writeModelFolder } from "./model-folder.js";
 export const CONVERT_TYPES: readonly FloatType[] = ["float32", "float16", "bfloat16"];
 export const KEY_LAYOUTS: readonly KeyLayout[] = ["plain", "wrapped"];
 
+/** Into what an adapter or a model is converted. */
 export interface ConvertOptions {
   /** How numbers are held. Default: float32. */
   dtype?: FloatType | undefined;
@@ -23,6 +24,7 @@ export interface ConvertOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What a conversion has written. */
 export interface ConvertResult {
   /** Absolute. */
   output: string;

@@ -18,6 +18,7 @@ import { VERSION } from "../version.js";
 import { writeModelFolder } from "./model-folder.js";
 import { type Probe, probeTexts, probeVectors, type VectorDrift, vectorDrift } from "./probe.js";
 
+/** How the merged weights are stored. */
 export type MergeType = FloatType | "nf4" | "fp4" | "int8";
 export const MERGE_TYPES: readonly MergeType[] = ["float32", "float16", "bfloat16", "nf4", "fp4", "int8"];
 
@@ -27,6 +28,7 @@ export const MERGED_FILE = "peft_train_merged.json";
 /** Largest 1 - cosine where nobody says otherwise; quantising loses more, and is only reported. */
 const TOLERANCE = 1e-3;
 
+/** What is merged, how it is stored, and how much it may drift. */
 export interface MergeOptions {
   /** How the merged weights are held. Default: float32, whatever the base. */
   dtype?: MergeType | undefined;
@@ -39,14 +41,18 @@ export interface MergeOptions {
   probe?: readonly string[] | undefined;
   /** Threads of the matrix products. */
   threads?: number | undefined;
+  /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: LoadOptions["engine"];
+  /** Bytes of a model or adapter of the Hub that are here, and in all. */
   onDownload?: LoadOptions["onDownload"];
+  /** What is worth a word, such as a Hub that does not answer while the cache does. */
   onNote?: LoadOptions["onNote"];
   /** What is being done now. */
   onPhase?: ((phase: "merging" | "quantizing" | "measuring") => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
+/** What a merge has written, and how far the vectors of the probe texts moved. */
 export interface MergeResult {
   /** Absolute. */
   output: string;

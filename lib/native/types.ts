@@ -21,8 +21,10 @@ export interface ModelShape {
   attentionDropout: number;
 }
 
+/** How the vectors of a text's tokens become one: their mean, or the first. */
 export type Pooling = "mean" | "cls";
 
+/** How the numbers of a frozen matrix are held. */
 export type WeightFormat = "float32" | "float16" | "bfloat16" | "int8" | "nf4" | "fp4";
 
 /** How the frozen linear weights are held. Word embeddings are bfloat16 beside bfloat16, float32 beside float32, else float16. */
@@ -232,6 +234,7 @@ export interface EncodeOptions extends AdapterChoice {
   microBatchTokens: number;
 }
 
+/** What an encoder runs on, and how large it is. */
 export interface EncoderInfo {
   device: string;
   threads: number;
@@ -338,6 +341,7 @@ export interface QuantizeOptions {
   storage: WeightStorage;
 }
 
+/** What quantising has done to the matrices of a model. */
 export interface QuantizeReport {
   /** Matrices that were quantised, the weights in them, and their bytes before and after. */
   tensors: number;

@@ -16,6 +16,7 @@ import { type Plan, type PlanOptions, planInstall } from "./plan.js";
 import { pruneForCpu } from "./prune.js";
 import { PINNED_WHEELS, type PinnedWheel } from "./wheels.js";
 
+/** How far fetching libtorch has come. */
 export interface SetupProgress {
   /** "wait": another process is at it. "fetch": download and unpack. "prune": the unneeded is taken away. */
   phase: "wait" | "fetch" | "prune" | "done";
@@ -29,9 +30,11 @@ export interface SetupProgress {
   totalBytes: number;
 }
 
+/** Which libtorch is fetched, where to, and who is told. */
 export interface InstallOptions extends PlanOptions {
   /** "cpu" (default) fetches only what CPU work needs; "auto" takes a GPU where there is one. */
   device?: Device | "auto";
+  /** Told how much is done, and of how much. */
   onProgress?: (progress: SetupProgress) => void;
   /** A word on how it is fetched, such as why a GPU is passed over. */
   onNote?: (message: string) => void;

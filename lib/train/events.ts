@@ -25,6 +25,7 @@ export type TrainEvent =
   | { event: "pushed"; repository: string; url: string; commit: string }
   | ({ event: "finished" } & TrainResult);
 
+/** What a run begins with: model, adapter, data. */
 export interface StartedEvent {
   event: "started";
   model: string;
@@ -67,6 +68,7 @@ export interface ResumedEvent {
   metricsBefore: EvalMetrics | null;
 }
 
+/** What an evaluation has measured, and when. */
 export interface Evaluation {
   /** Whole epochs trained; 0 before training. */
   epoch: number;
@@ -74,6 +76,7 @@ export interface Evaluation {
   metrics: EvalMetrics;
 }
 
+/** An evaluation during a run. */
 export interface EvaluatedEvent extends Evaluation {
   event: "evaluated";
   seconds: number;
@@ -129,6 +132,7 @@ export interface LogEvent {
   pairsPerSecond: number;
 }
 
+/** Files that a run has written. */
 export interface SavedEvent {
   event: "saved";
   path: string;
@@ -137,11 +141,13 @@ export interface SavedEvent {
   files: SavedFile[];
 }
 
+/** One of them. */
 export interface SavedFile {
   name: string;
   bytes: number;
 }
 
+/** What a run has come to. */
 export interface TrainResult {
   outputDir: string;
   /** Optimiser steps done, and whole epochs. */

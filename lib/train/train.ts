@@ -18,6 +18,7 @@ import { logForReport, writeReport } from "./output/write-report.js";
 import { loadTrainData, planRun } from "./preparation.js";
 import { TrainBatches } from "./step/batches.js";
 
+/** What a run takes from the program around it. */
 export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
@@ -65,10 +66,12 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     this.downloads.abort();
   }
 
+  /** Events of the run from its beginning; the iteration throws what the run throws. */
   [Symbol.asyncIterator](): AsyncIterator<TrainEvent> {
     return this.events[Symbol.asyncIterator]();
   }
 
+  /** Stops the run, and waits until it has ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop();
     await this.result.catch(() => {});

@@ -48,6 +48,17 @@ describe("an encoder", () => {
     expect(encoder.defaults).toEqual({ prefix: "", maxLength: 64 });
   });
 
+  it("counts the tokens that it encodes", async () => {
+    const engine = new FakeEngine();
+    await using encoder = await load(engine);
+    const texts = ["a b c", "", "a ".repeat(100)];
+    expect(await encoder.countTokens(texts)).toEqual([5, 2, 64]);
+    expect(await encoder.countTokens(texts, { prefix: "d ", maxLength: 5 })).toEqual([5, 3, 5]);
+    await encoder.encode(texts);
+    expect(engine.encoded[0]?.batch.ids).toHaveLength(71);
+    expect(await encoder.countTokens(new Array(100).fill("a b"))).toEqual(new Array(100).fill(4));
+  });
+
   it("gives cosines of pairs", async () => {
     await using encoder = await load(new FakeEngine());
     const [a, b] = await encoder.encode(["a b", "c"]);

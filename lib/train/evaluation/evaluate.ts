@@ -49,6 +49,7 @@ export interface TeacherMetrics {
   teacherCosine: number;
 }
 
+/** Metrics of a set of examples, by what they are. */
 export type EvalMetrics = (LabelMetrics | ScoreMetrics | TripletMetrics | TeacherMetrics) & {
   /** While training: mean cosine of held-out texts to their vectors of the base model; 1 where nothing has drifted. */
   baseCosine?: number;

@@ -64,10 +64,12 @@ export class TrainManyRun implements AsyncIterable<TenantEvent>, AsyncDisposable
     run.stop();
   }
 
+  /** Events of all runs as they come; the iteration throws what the runs throw. */
   [Symbol.asyncIterator](): AsyncIterator<TenantEvent> {
     return this.events[Symbol.asyncIterator]();
   }
 
+  /** Stops all runs, and waits until they have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop();
     await this.outcomes.catch(() => {});
