@@ -3,7 +3,15 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import type { NativeEncoder } from "../../lib/native/types.js";
 import { maxDifference } from "./distance.js";
-import { adapterPath, caseTexts, goldenSpec, pick, textBatch, withGolden } from "./golden.js";
+import {
+  adapterPath,
+  caseTexts,
+  goldenEmbeddings,
+  goldenSpec,
+  pick,
+  textBatch,
+  withGolden,
+} from "./golden.js";
 import { readTensors } from "./safetensors.js";
 
 const golden = (name: string) =>
@@ -47,6 +55,31 @@ describe("a batch of several adapters", () => {
         const adapter = name === "__base__" ? false : name;
         const alone = await encoder.encode(textBatch([i]), { adapter, ...options });
         expect(rows.subarray(i * width, (i + 1) * width), `text ${i}, ${name}`).toEqual(alone);
+      }
+    }));
+
+  it("may hold DoRA, biases on B and adapters over a part of the base, which PEFT refuses or has no one base for", () =>
+    withGolden("plain", {}, async (encoder) => {
+      const variants = ["dora", "lora-bias", "pissa", "qkv"];
+      for (const name of variants) await encoder.loadAdapter(adapterPath(name), goldenSpec(name), name);
+      const count = caseTexts.cuSeqlens.length - 1;
+      const choice = Int32Array.from({ length: count }, (_, i) => ((i * 3) % 5) - 1);
+      const options = { normalize: true, microBatchTokens: 300 };
+      const rows = await encoder.encode(caseTexts, {
+        adapter: false,
+        adapters: variants,
+        adapterOfText: choice,
+        ...options,
+      });
+      const width = rows.length / count;
+      for (const [i, at] of choice.entries()) {
+        const name = variants[at];
+        const row = rows.subarray(i * width, (i + 1) * width);
+        const alone = await encoder.encode(textBatch([i]), { adapter: name ?? false, ...options });
+        expect(row, `text ${i}, ${name}`).toEqual(alone);
+        const theirs = pick(goldenEmbeddings, name === undefined ? "plain.mean" : `adapter.${name}`);
+        const reference = theirs.subarray(i * width, (i + 1) * width);
+        expect(maxDifference(row, reference), `text ${i}, ${name}`).toBeLessThan(EMBEDDING_TOLERANCE);
       }
     }));
 });
