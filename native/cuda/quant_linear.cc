@@ -3,6 +3,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
+#include <optional>
+
 #include "cuda/kernel_args.h"
 #include "cuda/quant_kernels.h"
 #include "weights/code_book.h"
@@ -104,28 +106,49 @@ class FourBitLinear final : public FrozenLinear {
 
 class Int8Linear final : public FrozenLinear {
  public:
-  Int8Linear(const RowInt8Weight& weight, double threshold, at::Device device, Launcher& launcher)
-      : launcher_(launcher),
-        weight_{weight.codes.to(device).contiguous(), weight.absmax.to(device).contiguous()},
-        threshold_(threshold) {
-    check_weight(weight_);
-  }
+  Int8Linear(const RowInt8Weight& weight, double threshold, at::Device device, Launcher& launcher,
+             Int8Gradient gradient)
+      : launcher_(launcher), weight_(upload(weight, device)), threshold_(threshold), gradient_(gradient) {}
 
   int64_t in_features() const override { return weight_.codes.size(1); }
   int64_t out_features() const override { return weight_.codes.size(0); }
-  int64_t bytes() const override { return bytes_of({&weight_.codes, &weight_.absmax}); }
+  int64_t bytes() const override {
+    const int64_t forward = bytes_of({&weight_.codes, &weight_.absmax});
+    return columns_ ? forward + bytes_of({&columns_->codes, &columns_->absmax}) : forward;
+  }
+  int64_t gradient_bytes() const override {
+    return gradient_ == Int8Gradient::kExact || columns_ ? 0 : weight_.codes.numel() + 4 * in_features();
+  }
   Tensor dequantize() const override { return plain(at::kFloat); }
 
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
-    if (tail.accumulate) return plain_product(x, plain(x.scalar_type()).t(), tail, out);
-    linear(launcher_, weight_, x, tail.bias, threshold_, out);
-    add_low_rank(tail, out);
+    product(weight_, x, threshold_, tail, out);
   }
   void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
-    plain_product(dy, plain(dy.scalar_type()), tail, dx);
+    if (gradient_ == Int8Gradient::kExact) return plain_product(dy, plain(dy.scalar_type()), tail, dx);
+    if (!columns_) columns_ = upload(quantize_rows(dequantize().t().cpu().contiguous()), dy.device());
+    product(*columns_, dy, 0, tail, dx);
   }
 
  private:
+  static Int8Weight upload(const RowInt8Weight& weight, at::Device device) {
+    const Int8Weight there{weight.codes.to(device).contiguous(), weight.absmax.to(device).contiguous()};
+    check_weight(there);
+    return there;
+  }
+
+  void product(const Int8Weight& w, const Tensor& x, double threshold, const ProductTail& tail,
+               Tensor& out) const {
+    if (tail.accumulate) {
+      Tensor added = at::empty(out.sizes(), out.options());
+      linear(launcher_, w, x, tail.bias, threshold, added);
+      out.add_(added);
+    } else {
+      linear(launcher_, w, x, tail.bias, threshold, out);
+    }
+    add_low_rank(tail, out);
+  }
+
   Tensor plain(at::ScalarType type) const {
     Tensor w = at::empty(weight_.codes.sizes(), weight_.codes.options().dtype(type));
     cuda::dequantize(launcher_, weight_, w);
@@ -135,6 +158,8 @@ class Int8Linear final : public FrozenLinear {
   Launcher& launcher_;
   Int8Weight weight_;
   double threshold_;
+  Int8Gradient gradient_;
+  std::optional<Int8Weight> columns_;  // W', once the gradient asked for it
 };
 
 }  // namespace
@@ -145,8 +170,8 @@ std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWe
 }
 
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device, Launcher& launcher) {
-  return std::make_unique<Int8Linear>(weight, threshold, device, launcher);
+                                               at::Device device, Launcher& launcher, Int8Gradient gradient) {
+  return std::make_unique<Int8Linear>(weight, threshold, device, launcher, gradient);
 }
 
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
@@ -156,9 +181,9 @@ std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWe
 }
 
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device) {
+                                               at::Device device, Int8Gradient gradient) {
   Launcher* const launcher = launcher_for(device);
-  return launcher == nullptr ? nullptr : make_int8_linear(weight, threshold, device, *launcher);
+  return launcher == nullptr ? nullptr : make_int8_linear(weight, threshold, device, *launcher, gradient);
 }
 
 }  // namespace peft::cuda

@@ -10,12 +10,13 @@ namespace peft::cuda {
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
                                                    at::Device device);
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device);
+                                               at::Device device, Int8Gradient gradient);
 
 /// The same with a launcher of the caller's, which outlives them.
 std::unique_ptr<FrozenLinear> make_four_bit_linear(const std::vector<BlockwiseWeight>& parts,
                                                    at::Device device, Launcher& launcher);
 std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, double threshold,
-                                               at::Device device, Launcher& launcher);
+                                               at::Device device, Launcher& launcher,
+                                               Int8Gradient gradient = Int8Gradient::kExact);
 
 }  // namespace peft::cuda

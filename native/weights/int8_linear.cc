@@ -152,7 +152,7 @@ std::unique_ptr<FrozenLinear> make_int8_linear(const RowInt8Weight& weight, doub
                                                at::Device device, Int8Gradient gradient,
                                                const CpuKernels& kernels) {
   if (!device.is_cpu()) {
-    if (auto w = cuda::make_int8_linear(weight, threshold, device)) return w;
+    if (auto w = cuda::make_int8_linear(weight, threshold, device, gradient)) return w;
     return reference::make_int8_linear(weight, threshold, device, gradient);
   }
   return std::make_unique<Int8Linear>(weight, threshold, gradient, kernels);

@@ -14,7 +14,7 @@ export function checkTogether(options: ResolvedTrainOptions, label: Label): void
     throw new PeftTrainError(
       "NOT_YET_AVAILABLE",
       `${label("mixed_precision")}=fp8 is not available in this version`,
-      { hint: `Give bf16 or fp16, or ${label("compute")}=int8 on a CPU.` },
+      { hint: `Give bf16 or fp16, or ${label("compute")}=int8.` },
     );
   }
   checkLoraOptions(options, label);
@@ -29,13 +29,6 @@ export function checkTogether(options: ResolvedTrainOptions, label: Label): void
     );
   }
   checkEvaluationOptions(options, label);
-  if (options.compute === "int8" && options.device !== "cpu") {
-    throw new PeftTrainError(
-      "NOT_YET_AVAILABLE",
-      `${label("compute")}=int8 on ${label("device")}=${options.device} is not available in this version`,
-      { hint: `Leave ${label("compute")} out, or train on the CPU.` },
-    );
-  }
   if (options.evalDatasetName !== null && options.evalFraction !== null) {
     throw new PeftTrainError(
       "USAGE",

@@ -201,7 +201,8 @@ PEFT_TEST(the_gpu_launcher_compiles_once_and_falls_back) {
   check(cuda::launcher_for(on(3)) == nullptr, "a device that is too old");
   check(cuda::launcher_failure(on(3)).find("compute capability 7.2") != std::string::npos,
         cuda::launcher_failure(on(3)));
-  check(cuda::make_int8_linear({}, 0, on(3)) == nullptr, "the caller is left to the plain version");
+  check(cuda::make_int8_linear({}, 0, on(3), Int8Gradient::kExact) == nullptr,
+        "the caller is left to the plain version");
   check(cuda::launcher_for(on(4)) != nullptr, cuda::launcher_failure(on(4)));
   check(fake.loaded_module() == "pooling.cu for compute_90",
         "PTX for a device that is newer than the compiler");

@@ -151,6 +151,24 @@ void check_frozen(const Context& c, const FrozenLinear& w, FrozenLinear& mutable
   require_close(dx, at::mm(dy, plain), 1e-5, what + ": backward");
 }
 
+/// The input gradient in 8 bits, as --compute int8 has it.
+void check_rounded_gradient(const Context& c, int64_t rows, int64_t columns, int64_t batch) {
+  at::manual_seed(rows + columns + batch);
+  const RowInt8Weight quantized = quantize_rows(random({rows, columns}));
+  const auto w = make_int8_linear(quantized, 6, c.device, c.launcher, Int8Gradient::kRounded);
+  const auto plain = peft::reference::make_int8_linear(quantized, 6, at::kCPU, Int8Gradient::kRounded);
+  const std::string what = "gradient in 8 bits of " + std::to_string(batch) + "x" + std::to_string(rows);
+  const Tensor dy = random({batch, rows}), before = random({batch, columns});
+  const int64_t promised = w->gradient_bytes(), bytes = w->bytes();
+  for (const bool accumulate : {false, true}) {
+    Tensor expected = before.clone(), dx = before.to(c.device, at::kFloat, false, true);
+    plain->backward_input(dy, {.accumulate = accumulate}, expected);
+    w->backward_input(dy.to(c.device), {.accumulate = accumulate}, dx);
+    require_close(dx, expected, 2e-6, what);
+  }
+  require(promised > 0 && w->bytes() == bytes + promised && w->gradient_bytes() == 0, what + ": bytes");
+}
+
 void check_interface(const Context& c) {
   for (const int64_t batch : {int64_t{2}, int64_t{40}}) {
     for (const bool nested : {false, true}) {
@@ -206,6 +224,12 @@ std::vector<DeviceCase> quant_cases(at::Device device, Launcher& launcher, bool 
     cases.push_back({"4-bit " + describe(shape), [=] { check_four_bit(c, shape, batches); }});
   }
   for (const Int8Shape& s : int8_shapes) {
+    if (s.rows % 8 == 0 && s.columns % 8 == 0) {
+      cases.push_back({"int8 gradient " + std::to_string(s.rows) + "x" + std::to_string(s.columns), [=] {
+                         for (const int64_t batch : {3, 20})
+                           check_rounded_gradient(c, s.rows, s.columns, batch);
+                       }});
+    }
     cases.push_back({"int8 " + std::to_string(s.rows) + "x" + std::to_string(s.columns) + " threshold " +
                          std::to_string(s.threshold),
                      [=] { check_int8(c, s.rows, s.columns, s.threshold, batches); }});
