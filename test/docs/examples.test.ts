@@ -48,3 +48,16 @@ describe("README.md", () => {
     expect(examples("README.md")).toHaveLength(1);
   });
 });
+
+describe("docs/service.md", () => {
+  it("example runs, with the adapter that the README's has trained", async () => {
+    const [code = ""] = examples("docs/service.md");
+    const prelude = `import { Encoder } from "peft-train";
+      const texts = ["how do I swim", "join WAV files"]; const request = { signal: AbortSignal.timeout(100_000) };`;
+    const adapter = JSON.stringify(temporary.path("out-1"));
+    const body = runnable(code, 1).replaceAll('"adapters/support"', adapter);
+    const lastly = "console.log(vectors.length, vectors[1].length); await encoder.close();";
+    const outcome = await runScript(`${prelude}\n${body}\n${lastly}`, [], path("."));
+    expect(outcome).toEqual({ code: 0, signal: null, stdout: "2 128\n", stderr: "" });
+  });
+});
