@@ -154,11 +154,7 @@ describe("from an index, without pip", () => {
   it("lets the second of two at once wait, and fetches once", async () => {
     await using index = await FakeIndex.start(wheels);
     const { env, cache } = bare("two");
-    const phases: string[] = [];
-    const both = await Promise.all([
-      install({ env, mirror: index.address }),
-      install({ env, mirror: index.address, onProgress: ({ phase }) => phases.push(phase) }),
-    ]);
+    const both = await Promise.all([1, 2].map(() => install({ env, mirror: index.address })));
     expect(new Set(both).size).toBe(1);
     expect(index.asked.filter(({ path }) => path.endsWith(torch.file))).toHaveLength(1);
     expect(readdirSync(cache)).toEqual([NAME]);
