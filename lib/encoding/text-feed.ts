@@ -3,9 +3,9 @@ import type { Tokenizer } from "../data/tokenizer.js";
 import { PeftTrainError } from "../errors.js";
 import type { EncodeCall } from "./call.js";
 
-/** Texts and characters that are tokenised without a look at the event loop: about a millisecond. */
-const TEXTS_A_SLICE = 64;
-const CHARACTERS_A_SLICE = 4096;
+/** Texts and characters that are tokenised without a look at the event loop: well below a millisecond. */
+const TEXTS_A_SLICE = 32;
+const CHARACTERS_A_SLICE = 2048;
 /** Characters of a text that count: the tokenizer reads on for as long as it needs tokens, whatever comes after. */
 const CHARACTERS_A_TOKEN = 8;
 const MILLISECONDS_A_TURN = 1;
