@@ -1,7 +1,7 @@
 import { PeftTrainError } from "../errors.js";
 import { isObject, type JsonObject } from "../model/json-file.js";
 import type { AdapterSpec } from "../native/types.js";
-import { type LoraConfig, type LoraInit, splitsBase } from "./lora-config.js";
+import { type LoraBias, type LoraConfig, type LoraInit, splitsBase } from "./lora-config.js";
 import { storedExclusions, storedTargets } from "./targets.js";
 import { refuseVariants } from "./variants.js";
 
@@ -50,6 +50,11 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
     }
     return value as Record<string, number>;
   };
+  const modulesToSave = (): readonly string[] | null => {
+    const value = names("modules_to_save");
+    if (typeof value === "string") throw fail("modules_to_save", "a list of strings");
+    return value === null || value.length === 0 ? null : value;
+  };
   const layers = raw.layers_to_transform ?? null;
   if (!(layers === null || isLayer(layers) || (Array.isArray(layers) && layers.every(isLayer)))) {
     throw fail("layers_to_transform", "a layer number or a list of them");
@@ -74,6 +79,8 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
     initLoraWeights: storedBeginning(raw.init_lora_weights),
     useDora: flag("use_dora"),
     loraBias: flag("lora_bias"),
+    bias: (raw.bias ?? "none") as LoraBias, // one of these, or it would have been refused
+    modulesToSave: modulesToSave(),
   };
   const baseModel = raw.base_model_name_or_path ?? null;
   return { lora, baseModel: typeof baseModel === "string" ? baseModel : null, raw, unknownKeys };
@@ -96,7 +103,7 @@ export function formatAdapterConfig(
     alpha_pattern: config.alphaPattern,
     auto_mapping: null,
     base_model_name_or_path: baseModel,
-    bias: "none",
+    bias: config.bias,
     // Only since PEFT 0.14, so left out where it says nothing.
     ...(excluded === null ? {} : { exclude_modules: excluded }),
     fan_in_fan_out: false,
@@ -112,7 +119,7 @@ export function formatAdapterConfig(
     lora_dropout: config.loraDropout,
     megatron_config: null,
     megatron_core: "megatron.core",
-    modules_to_save: null,
+    modules_to_save: config.modulesToSave === null ? null : [...config.modulesToSave].sort(),
     peft_type: "LORA",
     r: config.r,
     rank_pattern: config.rankPattern,

@@ -21,7 +21,14 @@ export interface LoraConfig {
   useDora: boolean;
   /** A bias on B. */
   loraBias: boolean;
+  /** Which biases of the base model train along: none, those of the modules that LoRA wraps, or all. */
+  bias: LoraBias;
+  /** Ends of names of modules of which the adapter has a copy of its own that trains. */
+  modulesToSave: readonly string[] | null;
 }
+
+export const LORA_BIASES = ["none", "all", "lora_only"] as const;
+export type LoraBias = (typeof LORA_BIASES)[number];
 
 /**
  * How A and B of a fresh adapter begin, named as in PEFT: `true` A uniform and B zero, `false` both uniform, which
@@ -52,4 +59,6 @@ export const DEFAULT_LORA: LoraConfig = {
   initLoraWeights: true,
   useDora: false,
   loraBias: false,
+  bias: "none",
+  modulesToSave: null,
 };

@@ -27,6 +27,12 @@ export function bertModules(
   return modules;
 }
 
+/** Names of a module's own parameters, not those of modules inside it. */
+export function parametersOf(module: string): readonly ("weight" | "bias")[] {
+  if (LINEAR.test(module) || module.endsWith("LayerNorm")) return ["weight", "bias"];
+  return /_embeddings$/.test(module) ? ["weight"] : [];
+}
+
 const LINEAR = /(^|\.)(query|key|value|dense)$/;
 const EMBEDDINGS = [
   "embeddings",

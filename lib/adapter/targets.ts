@@ -2,6 +2,7 @@ import { PeftTrainError } from "../errors.js";
 import type { AdapterInit, AdapterSpec, LoraModule, ModelShape } from "../native/types.js";
 import type { LoraConfig, LoraInit } from "./lora-config.js";
 import { bertModules, type ModuleKind } from "./modules.js";
+import { isSavedWhole, resolveOwnParameters } from "./own-parameters.js";
 import { fullMatch, suffixMatch, translatePythonRegex } from "./python-regex.js";
 
 export interface TargetModel {
@@ -25,7 +26,7 @@ export function resolveTargets(config: LoraConfig, model: TargetModel, prefix = 
   let excludedCount = 0;
   for (const [name, kind] of modules) {
     const fullName = prefix + name;
-    if (!targeted(fullName)) continue;
+    if (!targeted(fullName) || isSavedWhole(fullName, config)) continue;
     if (excluded(fullName)) {
       excludedCount++;
       continue;
@@ -34,12 +35,14 @@ export function resolveTargets(config: LoraConfig, model: TargetModel, prefix = 
     found.push({ name, ...ofModule(config, fullName, ranks, alphas) });
   }
   if (found.length === 0) throw nothingMatches(config, modules, excludedCount);
+  const own = resolveOwnParameters(config, model, found);
   return {
     modules: found,
     dropout: config.loraDropout,
     ...nativeInit(config.initLoraWeights, found),
     ...(config.useDora && { dora: true }),
     ...(config.loraBias && { bias: true }),
+    ...(own.length > 0 && { parameters: own }),
   };
 }
 

@@ -1,16 +1,16 @@
 import { PeftTrainError } from "../errors.js";
 import { isObject, type JsonObject } from "../model/json-file.js";
+import { LORA_BIASES } from "./lora-config.js";
 
 /** Keys whose value, unless it is one of these or empty, makes the adapter compute something else than plain LoRA. */
 const VARIANTS: Record<string, readonly unknown[]> = {
   alora_invocation_tokens: [],
   arrow_config: [],
-  bias: ["none"],
+  bias: LORA_BIASES,
   fan_in_fan_out: [],
   kasa_config: [],
   layer_replication: [],
   megatron_config: [],
-  modules_to_save: [],
   monteclora_config: [],
   target_parameters: [],
   trainable_token_indices: [],
@@ -38,6 +38,7 @@ const KNOWN = new Set([
   "lora_dropout",
   "lora_ga_config",
   "megatron_core",
+  "modules_to_save",
   "peft_type",
   "peft_version",
   "qalora_group_size",
@@ -84,7 +85,9 @@ export function refuseVariants(config: JsonObject, file: string): string[] {
     throw new PeftTrainError(
       "ADAPTER_UNSUPPORTED",
       `${file}: ${key} is ${JSON.stringify(value)}, which this version does not support`,
-      { hint: "LoRA, rsLoRA and DoRA on linear layers are supported: bias none, no other modules trained." },
+      {
+        hint: "LoRA, rsLoRA and DoRA on linear layers are supported, with biases and modules_to_save.",
+      },
     );
   }
   refuseInit(config, file);

@@ -76,8 +76,18 @@ export interface LoraModule {
   scale: number;
 }
 
+/** A parameter of the base model of which an adapter has its own: PEFT's modules_to_save and bias. */
+export interface OwnParameter {
+  /** In BertModel: `encoder.layer.0.output.LayerNorm.bias`. */
+  name: string;
+  /** In the adapter's file. */
+  key: string;
+}
+
 export interface AdapterSpec {
   modules: LoraModule[];
+  /** A fresh adapter begins with those of the base model. Query, key and value are one matrix: all of them or none. */
+  parameters?: OwnParameter[];
   /** Rate of the dropout on x before A, while training. */
   dropout: number;
   /** How a fresh one begins. Default: kaiming. */

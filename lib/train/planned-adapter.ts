@@ -1,5 +1,6 @@
 import { formatAdapterConfig } from "../adapter/config.js";
 import type { LoraConfig } from "../adapter/lora-config.js";
+import { unmatchedModulesToSave } from "../adapter/own-parameters.js";
 import { idleSettings, resolveTargets, unmatchedTargets } from "../adapter/targets.js";
 import { PeftTrainError } from "../errors.js";
 import type { ModelFolder } from "../model/folder.js";
@@ -32,6 +33,9 @@ export function planAdapter(options: ResolvedTrainOptions, model: ModelFolder): 
 /** What was asked of it that comes to nothing. */
 export function adapterWarnings({ lora }: PlannedAdapter, model: ModelFolder): string[] {
   return [
+    ...unmatchedModulesToSave(lora, model).map(
+      (name) => `--modules_to_save: no module of ${model.name} ends with ${name}`,
+    ),
     ...unmatchedTargets(lora, model).map(
       (name) => `--lora_target_modules: no module of ${model.name} is called ${name}`,
     ),

@@ -161,6 +161,14 @@ AdapterSpec to_adapter_spec(const Napi::Value& value) {
       throw make_error(o.Env(), e.code(), e.what(), e.hint());
     }
   }
+  if (!o.Get("parameters").IsUndefined()) {
+    if (!o.Get("parameters").IsArray()) wrong_type(o.Env(), "parameters", "an array");
+    const Napi::Array parameters = o.Get("parameters").As<Napi::Array>();
+    for (uint32_t i = 0; i < parameters.Length(); i++) {
+      const Napi::Object p = to_object(parameters.Get(i), "parameter");
+      spec.parameters.push_back({to_string(p.Get("name"), "name"), to_string(p.Get("key"), "key")});
+    }
+  }
   if (spec.modules.empty()) wrong_type(o.Env(), "modules", "an array of at least one module");
   return spec;
 }

@@ -94,10 +94,20 @@ std::string canonical_key(const std::string& key) {
                                                       : key;
 }
 
+/// With bias "all" PEFT writes the biases of modules_to_save once more under the names that its wrapper has
+/// for them.
+bool is_wrapped_bias(const std::string& key) {
+  return key.ends_with(".original_module.bias") || key.ends_with(".modules_to_save.bias");
+}
+
 }  // namespace
 
-Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device)
-    : dropout_(spec.dropout), init_(spec.init), init_iterations_(spec.init_iterations) {
+Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device,
+                 WeightFormat products)
+    : dropout_(spec.dropout),
+      init_(spec.init),
+      init_iterations_(spec.init_iterations),
+      own_(spec.parameters, shape, has_pooler) {
   if (spec.dora && (spec.bias || splits_base(init_))) {
     throw EngineError("ADAPTER_UNSUPPORTED",
                       std::string("DoRA with ") + (spec.bias ? "a bias on B" : "parts of the base weights"));
@@ -116,9 +126,17 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
     module.scale = m.scale;
     modules_.push_back(std::move(module));
   }
-  parameters_ = at::zeros({total}, at::TensorOptions().dtype(at::kFloat).device(device));
-  own(parameters_.narrow(0, 0, trained), trained);
-  int64_t position = 0, inert = trained;
+  // LoRA's matrices, then what else decays, what does not, and what does not train: LoRA's pooler and a copy
+  // of it.
+  const int64_t decayed = trained + own_.decaying(), all_trained = decayed + own_.other();
+  const int64_t all = total + own_.decaying() + own_.other() + own_.still();
+  parameters_ = at::zeros({all}, at::TensorOptions().dtype(at::kFloat).device(device));
+  hold(parameters_.narrow(0, 0, all_trained), decayed);
+  own_.bind(parameters_.narrow(0, trained, own_.decaying()), parameters_.narrow(0, decayed, own_.other()),
+            parameters_.narrow(0, all - own_.still(), own_.still()));
+  for (const auto& [key, view] : own_.named(true)) name(key, view);
+  own_.build(version(), products);
+  int64_t position = 0, inert = all_trained;
   for (size_t i = 0; i < modules_.size(); i++) {
     LoraModule& m = modules_[i];
     const int64_t rank = spec.modules[i].rank;
@@ -143,6 +161,7 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
 void Adapter::require_gradient() {
   if (gradient().defined()) return;
   TrainedParameters::require_gradient();
+  own_.connect([&](const Tensor& view) { return gradient_of(view); });
   for (LoraModule& m : modules_) {
     if (m.path.kind == LinearKind::kPooler) continue;
     for (const ModulePart& part : kParts) {
@@ -151,7 +170,12 @@ void Adapter::require_gradient() {
   }
 }
 
+int64_t Adapter::parameter_count() const {
+  return parameters_.numel() - own_.decaying() - own_.other() - own_.still() + own_.count();
+}
+
 void Adapter::initialize(uint64_t seed, const BaseMatrices& base) {
+  own_.copy_base(base.file(), false);
   for (size_t i = 0; i < modules_.size(); i++) {
     LoraModule& m = modules_[i];
     const InitKey key{seed, static_cast<uint32_t>(i)};
@@ -173,9 +197,11 @@ void Adapter::initialize(uint64_t seed, const BaseMatrices& base) {
 }
 
 void Adapter::load(const std::string& path, const BaseMatrices& base) {
+  own_.copy_base(base.file(), true);
   const SafetensorsFile file(path);
   std::map<std::string, std::string> found;  // canonical key -> key in the file
   for (const auto& [key, entry] : file.table()) {
+    if (is_wrapped_bias(key)) continue;
     if (!found.emplace(canonical_key(key), key).second) {
       throw EngineError("ADAPTER_MISMATCH",
                         path + ": \"" + canonical_key(key) + "\" is there in both key layouts",
@@ -183,6 +209,7 @@ void Adapter::load(const std::string& path, const BaseMatrices& base) {
     }
   }
   std::map<std::string, Tensor> wanted = named_values(modules_);
+  wanted.merge(own_.named(false));
   for (const auto& [key, original] : found) {
     if (wanted.count(key) == 0) {
       throw EngineError(
@@ -244,6 +271,7 @@ void Adapter::save(const std::string& path) const { write_safetensors(path, name
 
 std::map<std::string, Tensor> Adapter::named_weights() const {
   std::map<std::string, Tensor> tensors = named_values(modules_);
+  tensors.merge(own_.named(false));
   for (const LoraModule& m : modules_) {
     if (!m.origin_a.defined()) continue;
     tensors[file_key(m, kParts[0])] = at::cat({m.a, m.origin_a}, 0);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/own_parameters.h"
 #include "core/trained_parameters.h"
 #include "weights/model_shape.h"
 
@@ -47,6 +48,7 @@ struct AdapterSpec {
   int64_t init_iterations = 0;  // of a randomised kPissa; 0: exact
   bool dora = false;
   bool bias = false;  // on B
+  std::vector<OwnParameterSpec> parameters = {};
 };
 
 /// One wrapped linear layer: y = W x + b + scale * (B(A(x)) + bias). Hu et al., "LoRA", 2021.
@@ -70,13 +72,17 @@ struct LoraModule {
 /// |W + scale * B A| of every row, [out], for W [out, in].
 Tensor row_norms(const LoraModule& module, const Tensor& base);
 
-/// The matrices of one adapter. All train but the pooler's, which mean pooling never reaches.
+/// The matrices of one adapter, and its own copies of parameters of the base model. All train but the
+/// pooler's, which mean pooling never reaches.
 class Adapter : public TrainedParameters {
  public:
-  /// Allocates zeros. Throws ADAPTER_UNSUPPORTED for a name that is no linear layer of this model.
-  Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device);
+  /// Allocates zeros. Throws ADAPTER_UNSUPPORTED for a name that is no linear layer of this model. `products`
+  /// is what both operands of products of its own matrices are rounded to.
+  Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pooler, at::Device device,
+          WeightFormat products = WeightFormat::kFloat32);
 
-  /// Begins as the spec says; what is random depends on the seed and the module's place alone.
+  /// Begins as the spec says; what is random depends on the seed and the module's place alone. Its own
+  /// parameters begin as those of the base model.
   void initialize(uint64_t seed, const BaseMatrices& base);
   /// Reads adapter_model.safetensors in either key layout. An adapter that runs over what it left of the base
   /// has its origin in the second half of its rank, or, as PEFT writes it, nowhere: then it is found again.
@@ -87,8 +93,9 @@ class Adapter : public TrainedParameters {
 
   std::vector<LoraModule>& modules() { return modules_; }
   double dropout() const { return dropout_; }
-  /// Those that do not train counted too.
-  int64_t parameter_count() const { return parameters_.numel(); }
+  const OwnParameters& own() const { return own_; }
+  /// Those that do not train counted too, what an adapter has no name for left out.
+  int64_t parameter_count() const;
   void require_gradient() override;
   /// Keyed and shaped as save() writes them.
   std::map<std::string, Tensor> named_weights() const;
@@ -101,6 +108,7 @@ class Adapter : public TrainedParameters {
   AdapterInit init_;
   int64_t init_iterations_;
   Tensor parameters_;  // what trains, then the rest
+  OwnParameters own_;
   std::vector<LoraModule> modules_;
 };
 

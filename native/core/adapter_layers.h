@@ -20,6 +20,8 @@ class AdapterLayers {
   LayerFactors& layer(int64_t index) { return layers_[static_cast<size_t>(index)]; }
   /// Which of the adapter's changes its weights are.
   uint64_t version() const { return adapter_->version(); }
+  /// Its own parameters, where it has any.
+  const OwnParameters* own() const { return adapter_->own().empty() ? nullptr : &adapter_->own(); }
   /// Of what is packed.
   int64_t bytes() const;
 

@@ -18,6 +18,8 @@ class BaseMatrices {
   Tensor held(const LoraModule& module) const;
   /// As the file has it, before it was quantised for this session. Throws USAGE where the file is quantised.
   Tensor original(const LoraModule& module) const;
+  /// The model.safetensors that they come from.
+  const std::string& file() const { return file_; }
 
  private:
   /// The pooler is no part of what is held.

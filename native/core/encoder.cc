@@ -32,11 +32,29 @@ Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, 
       pooling_(pooling),
       device_(device),
       recompute_(recompute),
+      word_(weights_.word),
+      position_(weights_.position),
+      token_type_(weights_.token_type),
+      embedding_norm_(weights_.embedding_norm),
       lowest_trained_(shape.num_layers),
       buffers_(shape.num_layers),
       kept_(shape.num_layers),
       outputs_(shape.num_layers) {
   for (int64_t i = 0; i < shape.num_layers; i++) layers_.emplace_back(shape_, weights_.layers[i], i);
+}
+
+void Encoder::take(const OwnParameters* own) {
+  if (own == nullptr && !own_) return;
+  own_ = own != nullptr;
+  for (int64_t i = 0; i < shape_.num_layers; i++) layers_[i].take(own_ ? own->layer(i) : nullptr);
+  const EmbeddingTensors mine = own_ ? own->embeddings() : EmbeddingTensors{};
+  const auto tensor = [](const Tensor& a, const Tensor& b) { return a.defined() ? a : b; };
+  word_ = tensor(mine.word, weights_.word);
+  position_ = tensor(mine.position, weights_.position);
+  token_type_ = mine.token_type.defined() ? mine.token_type[0] : weights_.token_type;
+  const LayerNormWeights& norm = weights_.embedding_norm;
+  embedding_norm_ = {tensor(mine.norm.gamma, norm.gamma), tensor(mine.norm.beta, norm.beta), norm.eps};
+  embedding_gradients_ = own_ ? own->embedding_gradients() : EmbeddingTensors{};
 }
 
 void Encoder::train(const ModelTensors& gradients) {
@@ -53,6 +71,7 @@ void Encoder::find_lowest_trained() {
 void Encoder::use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const DropoutPlan& dropout) {
   dropout_ = dropout;
   adapted_ = !adapters.empty();
+  take(adapters.size() == 1 ? adapters.front()->own() : nullptr);
   for (EncoderLayer& layer : layers_) layer.use(adapters, use, dropout.adapter());
   find_lowest_trained();
 }
@@ -62,14 +81,14 @@ Tensor Encoder::forward(const MicroBatch& micro, bool keep) {
   // Layers that backward never reaches share the memory of one layer, and take turns with two buffers between
   // them.
   Tensor x = between_[0].take(tokens, d, device_);
-  if (weights_.word.scalar_type() == at::kFloat) {
-    embed(micro.ids, micro.layout, weights_.word, weights_.position, weights_.token_type,
-          weights_.embedding_norm, dropout_.hidden(0, micro.first_token), x);
+  if (word_.scalar_type() == at::kFloat) {
+    embed(micro.ids, micro.layout, word_, position_, token_type_, embedding_norm_,
+          dropout_.hidden(0, micro.first_token), x);
   } else {
     // A table of 16 bits: its rows come out as a table of fp32 with one row a token.
-    const Tensor rows = weights_.word.index_select(0, micro.ids).to(at::kFloat);
+    const Tensor rows = word_.index_select(0, micro.ids).to(at::kFloat);
     const Tensor each = at::arange(tokens, micro.ids.options());
-    embed(each, micro.layout, rows, weights_.position, weights_.token_type, weights_.embedding_norm,
+    embed(each, micro.layout, rows, position_, token_type_, embedding_norm_,
           dropout_.hidden(0, micro.first_token), x);
   }
   for (int64_t i = 0; i < shape_.num_layers; i++) {
@@ -114,9 +133,9 @@ void Encoder::backward_embeddings(const MicroBatch& micro, const Tensor& gradien
   const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size;
   // x = dropout(LayerNorm(word + position + type)): the sum and its moments were not kept.
   Tensor sum = scratch_.attention_normed.take(tokens, d, device_);
-  at::index_select_out(sum, weights_.word, 0, micro.ids);
-  sum.add_(weights_.position.index_select(0, micro.layout.positions)).add_(weights_.token_type);
-  const LayerNormWeights& norm = weights_.embedding_norm;
+  at::index_select_out(sum, word_, 0, micro.ids);
+  sum.add_(position_.index_select(0, micro.layout.positions)).add_(token_type_);
+  const LayerNormWeights& norm = embedding_norm_;
   const auto [unused, mean, rstd] = at::native_layer_norm(sum, {d}, norm.gamma, norm.beta, norm.eps);
   const RowMoments moments{mean.flatten(), rstd.flatten()};
   Tensor dnormed = gradient;

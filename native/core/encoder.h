@@ -41,6 +41,8 @@ class Encoder {
 
  private:
   void find_lowest_trained();
+  /// Runs with the adapter's own parameters in place of the base model's; null: with those.
+  void take(const OwnParameters* own);
   /// Through the embeddings' LayerNorm to the tables, for the gradient of the first layer's input.
   void backward_embeddings(const MicroBatch& micro, const Tensor& gradient);
 
@@ -51,7 +53,11 @@ class Encoder {
   bool recompute_;
   std::vector<EncoderLayer> layers_;
   bool adapted_ = false;
+  // What the next passes run with: the base model's tables, or an adapter's own.
+  Tensor word_, position_, token_type_;
+  LayerNormWeights embedding_norm_;
   EmbeddingTensors embedding_gradients_;
+  bool own_ = false;
   int64_t lowest_trained_ = 0;  // number of layers where none is
 
   DropoutPlan dropout_;

@@ -35,13 +35,43 @@ int64_t LayerBuffers::bytes() const {
 
 EncoderLayer::EncoderLayer(const ModelShape& shape, const LayerWeights& weights, int64_t index)
     : shape_(shape),
-      weights_(weights),
+      base_(weights),
+      attention_output_bias_(weights.attention_output_bias),
+      intermediate_bias_(weights.intermediate_bias),
+      output_bias_(weights.output_bias),
+      attention_norm_(weights.attention_norm),
+      output_norm_(weights.output_norm),
       index_(index),
       qkv_(weights.qkv.get(), weights.qkv_bias),
       // The biases of these three are added by the fused kernel that follows each.
       attention_output_(weights.attention_output.get(), Tensor()),
       intermediate_(weights.intermediate.get(), Tensor()),
       output_(weights.output.get(), Tensor()) {}
+
+void EncoderLayer::take(const OwnLayer* own) {
+  if (own == nullptr && !own_) return;
+  static const OwnLayer kNone;
+  own_ = own != nullptr;
+  const OwnLayer& o = own_ ? *own : kNone;
+  const auto tensor = [](const Tensor& mine, const Tensor& base) { return mine.defined() ? mine : base; };
+  const auto norm = [&](const NormTensors& mine, const LayerNormWeights& base) {
+    return LayerNormWeights{tensor(mine.gamma, base.gamma), tensor(mine.beta, base.beta), base.eps};
+  };
+  const auto linear = [](const std::unique_ptr<FrozenLinear>& mine,
+                         const std::unique_ptr<FrozenLinear>& base) {
+    return mine ? mine.get() : base.get();
+  };
+  qkv_.set_base(linear(o.qkv, base_.qkv), tensor(o.values.qkv.bias, base_.qkv_bias));
+  attention_output_.set_base(linear(o.attention_output, base_.attention_output), Tensor());
+  intermediate_.set_base(linear(o.intermediate, base_.intermediate), Tensor());
+  output_.set_base(linear(o.output, base_.output), Tensor());
+  attention_output_bias_ = tensor(o.values.attention_output.bias, base_.attention_output_bias);
+  intermediate_bias_ = tensor(o.values.intermediate.bias, base_.intermediate_bias);
+  output_bias_ = tensor(o.values.output.bias, base_.output_bias);
+  attention_norm_ = norm(o.values.attention_norm, base_.attention_norm);
+  output_norm_ = norm(o.values.output_norm, base_.output_norm);
+  gradients_ = o.gradients;
+}
 
 EncoderLayer::Part EncoderLayer::lowest_trained() const {
   if (qkv_.adapted() || gradients_.qkv.any()) return Part::kQkv;
@@ -83,15 +113,15 @@ void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, 
             context, kept.lse);
   attention_output_.forward(context, micro.adapters, t0, kept.attention_sum);
   Tensor normed = scratch.attention_normed.take(tokens, d, device);
-  residual_layer_norm(kept.attention_sum, weights_.attention_output_bias, kept.input, weights_.attention_norm,
+  residual_layer_norm(kept.attention_sum, attention_output_bias_, kept.input, attention_norm_,
                       dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed,
                       kept.attention_moments);
 
   intermediate_.forward(normed, micro.adapters, t0, kept.intermediate);
   Tensor activated = scratch.gelu.take(tokens, f, device);
-  bias_gelu(kept.intermediate, weights_.intermediate_bias, activated);
+  bias_gelu(kept.intermediate, intermediate_bias_, activated);
   output_.forward(activated, micro.adapters, t0, kept.output_sum);
-  residual_layer_norm(kept.output_sum, weights_.output_bias, normed, weights_.output_norm,
+  residual_layer_norm(kept.output_sum, output_bias_, normed, output_norm_,
                       dropout.hidden(site(DropoutSite::kOutput), t0), out, kept.output_moments);
 }
 
@@ -105,14 +135,13 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   WeightGradient& weight_gradient = scratch.weight_gradient;
 
   // y = LayerNorm(h + dropout(W2 gelu(u) + b2)), u = W1 h + b1
-  add_norm_gradients(gradient, kept.output_sum, kept.output_moments, weights_.output_norm,
-                     gradients_.output_norm);
+  add_norm_gradients(gradient, kept.output_sum, kept.output_moments, output_norm_, gradients_.output_norm);
   if (!below(Part::kOutputNorm)) return;
   Tensor sum = scratch.gradient_sum.take(tokens, d, device);
   Tensor masked = scratch.gradient_masked.take(tokens, d, device);
   const Dropout output_dropout = dropout.hidden(site(DropoutSite::kOutput), t0);
-  layer_norm_backward(gradient, kept.output_sum, kept.output_moments, weights_.output_norm, output_dropout,
-                      sum, masked);
+  layer_norm_backward(gradient, kept.output_sum, kept.output_moments, output_norm_, output_dropout, sum,
+                      masked);
   const Tensor& into_output = output_dropout.active() ? masked : sum;
   Tensor du = scratch.gradient_intermediate.take(tokens, f, device);
   const Tensor output_projected = projected(output_, into_output);
@@ -127,7 +156,7 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   const Tensor intermediate_projected = projected(intermediate_, du);
   if (intermediate_.adapted() || gradients_.intermediate.any()) {
     Tensor normed = scratch.attention_normed.take(tokens, d, device);
-    layer_norm_apply(kept.attention_sum, kept.attention_moments, weights_.attention_norm, normed);
+    layer_norm_apply(kept.attention_sum, kept.attention_moments, attention_norm_, normed);
     if (intermediate_.adapted()) intermediate_.backward_parameters(normed, du, intermediate_projected, t0);
     weight_gradient.add(normed, du, gradients_.intermediate);
   }
@@ -135,12 +164,12 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   intermediate_.backward_input(du, intermediate_projected, t0, true, sum);
 
   // h = LayerNorm(x + dropout(Wo context + bo))
-  add_norm_gradients(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm,
+  add_norm_gradients(sum, kept.attention_sum, kept.attention_moments, attention_norm_,
                      gradients_.attention_norm);
   if (!below(Part::kAttentionNorm)) return;
   const Dropout attention_dropout = dropout.hidden(site(DropoutSite::kAttentionOutput), t0);
-  layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, weights_.attention_norm,
-                      attention_dropout, gradient, masked);
+  layer_norm_backward(sum, kept.attention_sum, kept.attention_moments, attention_norm_, attention_dropout,
+                      gradient, masked);
   const Tensor& into_attention = attention_dropout.active() ? masked : gradient;
   const Tensor attention_projected = projected(attention_output_, into_attention);
   if (attention_output_.adapted())

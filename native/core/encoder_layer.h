@@ -5,6 +5,7 @@
 #include "core/dropout_site.h"
 #include "core/lora_linear.h"
 #include "core/model_tensors.h"
+#include "core/own_parameters.h"
 #include "core/packed_batch.h"
 #include "core/weight_gradient.h"
 #include "weights/bert_weights.h"
@@ -66,6 +67,9 @@ class EncoderLayer {
 
   /// Where to add the gradients of the layer's own parameters up.
   void train(const LayerTensors& gradients) { gradients_ = gradients; }
+  /// Runs with an adapter's own parameters, and its gradients, in place of the base model's; null: with
+  /// those.
+  void take(const OwnLayer* own);
   /// Whether anything of it gets a gradient.
   bool trains() const { return lowest_trained() != Part::kNone; }
   bool keeps_context() const {
@@ -93,7 +97,11 @@ class EncoderLayer {
   uint32_t site(DropoutSite s) const { return dropout_site(index_, s); }
 
   const ModelShape& shape_;
-  const LayerWeights& weights_;
+  const LayerWeights& base_;
+  // What the next passes run with.
+  Tensor attention_output_bias_, intermediate_bias_, output_bias_;
+  LayerNormWeights attention_norm_, output_norm_;
+  bool own_ = false;
   int64_t index_;
   LoraLinear qkv_, attention_output_, intermediate_, output_;
   LayerTensors gradients_;

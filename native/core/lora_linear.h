@@ -19,6 +19,11 @@ class LoraLinear {
  public:
   LoraLinear(FrozenLinear* base, Tensor bias) : base_(base), bias_(std::move(bias)) {}
 
+  /// Takes another weight and bias for the next passes; must come before use().
+  void set_base(FrozenLinear* base, const Tensor& bias) {
+    base_ = base;
+    bias_ = bias;
+  }
   /// An adapter of the next passes, and which of its changes this is.
   struct Versioned {
     PackedLora* lora;

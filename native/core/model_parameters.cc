@@ -39,7 +39,7 @@ ModelParameters::ModelParameters(const std::string& path, const ModelShape& shap
   lay_out(file);
   const int64_t total = parts_.back().offset + elements(parts_.back().shape);
   const auto first_bias = std::ranges::find_if(parts_, [](const Part& p) { return p.shape.size() == 1; });
-  own(at::empty({total}, at::TensorOptions().dtype(at::kFloat).device(device)), first_bias->offset);
+  hold(at::empty({total}, at::TensorOptions().dtype(at::kFloat).device(device)), first_bias->offset);
   require_gradient();
   for (const Part& p : parts_) name(prefix_ + p.key, part(trained(), p.key));
   read(file);

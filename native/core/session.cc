@@ -86,6 +86,7 @@ int cuda_device_count() {
 Session::Session(const SessionOptions& options)
     : threads_(set_threads(options.threads)),
       weights_path_(options.weights_path),
+      products_(options.storage.value_or(WeightStorage{}).products),
       model_(options.trainable ? trainable_model(options) : nullptr),
       encoder_(options.shape,
                model_ ? model_->weights()
@@ -145,7 +146,11 @@ std::vector<AdapterInfo> Session::adapters() const {
 }
 
 std::unique_ptr<Adapter> Session::make_adapter(const AdapterSpec& spec) const {
-  return std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler, encoder_.device());
+  auto adapter = std::make_unique<Adapter>(spec, encoder_.shape(), encoder_.weights().has_pooler,
+                                           encoder_.device(), products_);
+  // What trains of the base model decides how much a pass keeps, which is planned before the first.
+  if (!adapter->own().empty()) adapter->require_gradient();
+  return adapter;
 }
 
 void Session::create_adapter(const AdapterSpec& spec, uint64_t seed, const std::string& name) {
@@ -243,8 +248,10 @@ double Session::accumulate(const Trained& what, const ExampleBatch& batch, const
   const auto runs = split_batch(batch.tokens, batch.encoded_per_example(), options.micro_batch_tokens);
   const double loss = objective.separable() ? accumulate_apart(batch, runs, objective, scale)
                                             : accumulate_together(batch, runs, objective, scale);
-  if (batch.kept.weight == 0) return loss;
-  return loss + accumulate_kept(what.lora, batch.kept, options.micro_batch_tokens, scale);
+  const double kept =
+      batch.kept.weight == 0 ? 0 : accumulate_kept(what.lora, batch.kept, options.micro_batch_tokens, scale);
+  if (what.lora != nullptr) what.lora->weights().own().clear_still_gradients();
+  return loss + kept;
 }
 
 double Session::accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
@@ -378,22 +385,43 @@ std::vector<float> Session::encode(const TokenBatch& batch, const AdapterChoice&
   const TextAdapters used = text_adapters(choice, batch.texts());
   std::vector<AdapterLayers*> layers;
   for (LoadedAdapter* lora : used.adapters) layers.push_back(&lora->layers());
+  const int64_t d = encoder_.shape().hidden_size;
+  std::vector<float> rows(static_cast<size_t>(batch.texts() * d));
+  const auto has_own = [](const AdapterLayers* l) { return l->own() != nullptr; };
+  if (!used.of_text.empty() && std::ranges::any_of(layers, has_own)) {
+    // Where the base itself differs from text to text, adapters take turns.
+    for (int32_t adapter = -1; adapter < static_cast<int32_t>(layers.size()); adapter++) {
+      std::vector<int64_t> texts;
+      for (int64_t i = 0; i < batch.texts(); i++) {
+        if (used.of_text[static_cast<size_t>(i)] == adapter) texts.push_back(i);
+      }
+      if (texts.empty()) continue;
+      encoder_.use(
+          adapter < 0 ? std::vector<AdapterLayers*>{} : std::vector{layers[static_cast<size_t>(adapter)]},
+          LoraUse::kForward, {});
+      encode_in_order(gather_texts(batch, texts), texts, {}, normalize, micro_batch_tokens, rows);
+    }
+    return rows;
+  }
   encoder_.use(layers, LoraUse::kForward, {});
   // Texts of one adapter lie together, so that its factors are read once for many rows.
   std::vector<int64_t> order(static_cast<size_t>(batch.texts()));
   std::iota(order.begin(), order.end(), 0);
-  if (used.of_text.empty()) return encode_in_order(batch, order, {}, normalize, micro_batch_tokens);
+  if (used.of_text.empty()) {
+    encode_in_order(batch, order, {}, normalize, micro_batch_tokens, rows);
+    return rows;
+  }
   std::ranges::stable_sort(order, {}, [&](int64_t text) { return used.of_text[text]; });
   std::vector<int32_t> adapter_of_text;
   for (const int64_t text : order) adapter_of_text.push_back(used.of_text[text]);
-  return encode_in_order(gather_texts(batch, order), order, adapter_of_text, normalize, micro_batch_tokens);
+  encode_in_order(gather_texts(batch, order), order, adapter_of_text, normalize, micro_batch_tokens, rows);
+  return rows;
 }
 
-std::vector<float> Session::encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
-                                            const std::vector<int32_t>& adapter_of_text, bool normalize,
-                                            int64_t micro_batch_tokens) {
+void Session::encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
+                              const std::vector<int32_t>& adapter_of_text, bool normalize,
+                              int64_t micro_batch_tokens, std::vector<float>& rows) {
   const int64_t d = encoder_.shape().hidden_size;
-  std::vector<float> rows(static_cast<size_t>(batch.texts() * d));
   for (const auto& [first, texts] : split_batch(batch, 1, micro_batch_tokens)) {
     const MicroBatch micro = make_micro_batch(batch, first, texts, encoder_.device(), adapter_of_text);
     const Tensor pooled = encoder_.forward(micro, false);
@@ -412,7 +440,6 @@ std::vector<float> Session::encode_in_order(const TokenBatch& batch, const std::
                   out.const_data_ptr<float>() + i * d, static_cast<size_t>(d) * sizeof(float));
     }
   }
-  return rows;
 }
 
 }  // namespace peft

@@ -138,9 +138,9 @@ class Session {
   };
   TextAdapters text_adapters(const AdapterChoice& choice, int64_t texts);
   /// Encodes the batch as it stands; text i's vector becomes row row_of_text[i].
-  std::vector<float> encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
-                                     const std::vector<int32_t>& adapter_of_text, bool normalize,
-                                     int64_t micro_batch_tokens);
+  void encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
+                       const std::vector<int32_t>& adapter_of_text, bool normalize,
+                       int64_t micro_batch_tokens, std::vector<float>& rows);
   /// Makes what trains ready for passes with gradients.
   void use_for_training(LoadedAdapter* lora, const DropoutPlan& dropout);
   /// The loss of the batch; leaves its gradient in what trains.
@@ -161,6 +161,7 @@ class Session {
 
   int threads_;
   std::string weights_path_;
+  WeightFormat products_;
   std::unique_ptr<ModelParameters> model_;  // of a trainable model: the encoder's weights are views of it
   std::unique_ptr<Adam> model_adam_;
   Encoder encoder_;

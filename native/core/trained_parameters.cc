@@ -4,7 +4,7 @@
 
 namespace peft {
 
-void TrainedParameters::own(const Tensor& trained, int64_t decayed) {
+void TrainedParameters::hold(const Tensor& trained, int64_t decayed) {
   trained_ = trained;
   decayed_ = decayed;
 }

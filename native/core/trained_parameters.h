@@ -34,7 +34,7 @@ class TrainedParameters {
 
  protected:
   /// `trained` is flat and in fp32.
-  void own(const Tensor& trained, int64_t decayed);
+  void hold(const Tensor& trained, int64_t decayed);
   /// Gives a view of trained() its name.
   void name(const std::string& key, const Tensor& view) { parts_[key] = view; }
   /// The gradient of a view of trained().

@@ -21,6 +21,8 @@ export function loraConfig(options: ResolvedTrainOptions): LoraConfig {
     initLoraWeights: options.initLoraWeights,
     useDora: options.useDora,
     loraBias: options.loraBias,
+    bias: options.bias,
+    modulesToSave: options.modulesToSave,
   };
 }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "check.h"
+#include "core/base_matrices.h"
 #include "oracle.h"
 
 namespace peft::test {
@@ -122,11 +123,13 @@ PEFT_TEST(adapter_files_in_both_layouts_load_and_strays_are_errors) {
   const Weights weights = random_adapter(spec, shape);
   const TemporaryFile file("adapter.safetensors"), again("again.safetensors");
   Adapter adapter(spec, shape, true, at::kCPU);
+  const BertWeights none;  // plain LoRA asks nothing of them
+  const BaseMatrices base(none, shape, "");
   Weights doubled;
   for (const auto& [key, value] : weights) doubled["base_model.model.model." + key.substr(17)] = value;
   for (const Weights& layout : {weights, doubled}) {
     write_safetensors(file.path(), layout);
-    adapter.load(file.path());
+    adapter.load(file.path(), base);
     for (const auto& [key, value] : adapter.named_weights()) check(at::equal(value, weights.at(key)), key);
     adapter.save(again.path());
     check(SafetensorsFile(again.path())
@@ -140,7 +143,7 @@ PEFT_TEST(adapter_files_in_both_layouts_load_and_strays_are_errors) {
   resized.begin()->second = at::zeros({4, 47});
   const auto load = [&](const Weights& w) {
     write_safetensors(file.path(), w);
-    adapter.load(file.path());
+    adapter.load(file.path(), base);
   };
   check_error([&] { load(both); }, "ADAPTER_MISMATCH", "both key layouts");
   check_error([&] { load(missing); }, "ADAPTER_MISMATCH", "is missing");

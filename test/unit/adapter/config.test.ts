@@ -29,6 +29,8 @@ describe("reading adapter_config.json", () => {
       initLoraWeights: true,
       useDora: false,
       loraBias: false,
+      bias: "none",
+      modulesToSave: null,
     });
   });
 
@@ -52,9 +54,7 @@ describe("reading adapter_config.json", () => {
 
   for (const [changes, named] of [
     [{ peft_type: "IA3" }, "IA3"],
-    [{ bias: "lora_only" }, "bias"],
-    [{ bias: "all" }, "bias"],
-    [{ modules_to_save: ["pooler"] }, "modules_to_save"],
+    [{ bias: "boft_only" }, "bias"],
     [{ layer_replication: [[0, 2]] }, "layer_replication"],
     [{ fan_in_fan_out: true }, "fan_in_fan_out"],
     [{ trainable_token_indices: [1] }, "trainable_token_indices"],

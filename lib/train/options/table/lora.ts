@@ -1,3 +1,4 @@
+import { LORA_BIASES } from "../../../adapter/lora-config.js";
 import { LORA_INITS } from "../lora-values.js";
 import type { OptionDefinition } from "./definition.js";
 
@@ -84,5 +85,19 @@ export const LORA_OPTIONS = {
     doc: "train a magnitude of every output beside the direction (DoRA)",
   },
   lora_bias: { group: "LoRA", type: "boolean", default: false, doc: "train a bias on B" },
+  bias: {
+    group: "LoRA",
+    type: "string",
+    default: "none",
+    choices: LORA_BIASES,
+    doc: "biases of the base model that train along: those of the modules with LoRA (lora_only), or all",
+  },
+  modules_to_save: {
+    group: "LoRA",
+    type: "names",
+    default: null,
+    alias: "lora_modules_to_save",
+    doc: "modules of the base model of which a copy trains whole, by the ends of their names, with commas between: LayerNorm, output.dense, word_embeddings",
+  },
   use_rslora: { group: "LoRA", type: "boolean", default: false, doc: "scale by alpha / sqrt(r) instead" },
 } as const satisfies Record<string, OptionDefinition>;
