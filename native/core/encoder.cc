@@ -133,7 +133,7 @@ void Encoder::backward_embeddings(const MicroBatch& micro, const Tensor& gradien
   const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size;
   // x = dropout(LayerNorm(word + position + type)): the sum and its moments were not kept.
   Tensor sum = scratch_.attention_normed.take(tokens, d, device_);
-  at::index_select_out(sum, word_, 0, micro.ids);
+  sum.copy_(word_.index_select(0, micro.ids));  // which may have 16 bits
   sum.add_(position_.index_select(0, micro.layout.positions)).add_(token_type_);
   const LayerNormWeights& norm = embedding_norm_;
   const auto [unused, mean, rstd] = at::native_layer_norm(sum, {d}, norm.gamma, norm.beta, norm.eps);
