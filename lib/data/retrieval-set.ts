@@ -1,5 +1,4 @@
 import { PeftTrainError } from "../errors.js";
-import type { Relevance } from "../metrics/retrieval.js";
 import { fileSize } from "./file-size.js";
 import { scoreOf } from "./label.js";
 import { openTable } from "./open-table.js";
@@ -33,7 +32,7 @@ export interface RetrievalSet {
   /** Text i is `ids[offsets[i] .. offsets[i + 1])`. */
   offsets: Float64Array;
   /** Of each query. */
-  relevance: Relevance[];
+  relevance: ReadonlyMap<number, number>[];
   /** Place of each document by its id, in the order of code points: what decides between equal scores. */
   ranks: Int32Array;
   /** The document with the same id as the query; -1 where there is none. */

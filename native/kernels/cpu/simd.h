@@ -82,7 +82,7 @@ static inline Vec reciprocal(Vec x) {
 
 /// e^x to about 1 ulp. Below -87 the result is 0 or subnormal, above 88 it may be anything large.
 static inline Vec exp(Vec x) {
-  const Vec clamped = max(x, splat(-104.0f));
+  const Vec clamped = max(splat(-104.0f), x);  // in this order NaN stays NaN
 #if defined(__AVX512F__)
   const Vec n =
       (Vec)_mm512_roundscale_ps((__m512)(clamped * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
