@@ -20,7 +20,7 @@ namespace peft::test {
 namespace {
 
 std::string fixture(const std::string& name) {
-  return (std::filesystem::path(__FILE__).parent_path() / "../../fixtures/quant" / name).string();
+  return std::string(PEFT_FIXTURES "/quant/") + name;
 }
 
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
