@@ -253,18 +253,6 @@ describe("--compute int8", () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/--compute: the weights of nf4 are quantised already, as nf4/);
   });
-
-  it("keeps to the CPU", async () => {
-    const refused = await runHere([
-      `${MODEL}=model`,
-      "--output_dir=no",
-      "--compute=int8",
-      "--device=cuda",
-      ...flags,
-    ]);
-    expect(refused.code).toBe(2);
-    expect(refused.stderr).toMatch(/--compute=int8 on --device=cuda is not available in this version/);
-  });
 });
 
 describe("--activation_checkpointing", () => {
