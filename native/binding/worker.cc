@@ -1,5 +1,6 @@
 #include "binding/worker.h"
 
+#include <memory>
 #include <utility>
 
 #include "binding/convert.h"
@@ -87,21 +88,31 @@ void Worker::loop() {
 }
 
 void Worker::finish(Napi::Env env, Call* call) {
-  const Napi::HandleScope scope(env);
   busy_ = false;
   if (!stopped_) to_javascript_.Unref(env);
-  if (call->failed) {
-    call->deferred.Reject(make_error(env, call->error.code, call->error.message, call->error.hint).Value());
-  } else {
-    try {
-      call->deferred.Resolve(call->resolver(env));
-    } catch (const Napi::Error& e) {
-      call->deferred.Reject(e.Value());
-    }
+  const std::unique_ptr<Call> done(call);
+  // An environment that ends, as a worker_thread's that is terminated, runs no JavaScript: then nobody waits.
+  try {
+    const Napi::HandleScope scope(env);
+    settle(env, *done);
+  } catch (const Napi::Error&) {
   }
-  const std::function<void()> after = std::move(call->after);
-  delete call;
-  after();
+  try {
+    done->after();
+  } catch (const Napi::Error&) {
+  }
+}
+
+void Worker::settle(Napi::Env env, const Call& call) {
+  if (call.failed) {
+    call.deferred.Reject(make_error(env, call.error.code, call.error.message, call.error.hint).Value());
+    return;
+  }
+  try {
+    call.deferred.Resolve(call.resolver(env));
+  } catch (const Napi::Error& e) {
+    call.deferred.Reject(e.Value());
+  }
 }
 
 }  // namespace peft::binding

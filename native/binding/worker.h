@@ -37,6 +37,7 @@ class Worker {
 
   void loop();
   void finish(Napi::Env env, Call* call);
+  static void settle(Napi::Env env, const Call& call);
 
   napi_env env_;
   Napi::ThreadSafeFunction to_javascript_;
