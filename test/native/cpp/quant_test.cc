@@ -19,9 +19,7 @@
 namespace peft::test {
 namespace {
 
-std::string fixture(const std::string& name) {
-  return std::string(PEFT_FIXTURES "/quant/") + name;
-}
+std::string fixture(const std::string& name) { return std::string(PEFT_FIXTURES "/quant/") + name; }
 
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && a.numel() == b.numel() &&
