@@ -3,17 +3,15 @@ import { fileSize } from "../data/file-size.js";
 import { ResumableVectors, type VectorSettings } from "../data/resumable-vectors.js";
 import { streamTexts } from "../data/texts.js";
 import { orList, VECTOR_EXTENSIONS, vectorExtension } from "../data/vectors.js";
-import { Encoder } from "../encoder.js";
+import type { Encoder } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
 import { fingerprint, sha256 } from "../model/fingerprint.js";
-import type { Pooling } from "../native/types.js";
 import { ByteProgress } from "./byte-progress.js";
-import { DownloadProgress } from "./download-progress.js";
-import { ENCODE_FLAGS } from "./encode.js";
-import { prepareEngine } from "./engine.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
+import { loadEncoder } from "./load-encoder.js";
 import { count, duration } from "./terminal.js";
+import { VECTOR_FLAGS } from "./vector-flags.js";
 
 /** Texts of one call; whole calls make a checkpoint. */
 const TEXTS_A_CALL = 2048;
@@ -23,9 +21,8 @@ const CALLS_AHEAD = 2;
 /** `peft-train encode` */
 export async function runEncode(args: FlagValues): Promise<void> {
   const { input, output } = encodeFiles(args);
-  const flags = readFlags(args, ENCODE_FLAGS);
+  const flags = readFlags(args, VECTOR_FLAGS);
   const column = textFlag(args, "column");
-  const device = (flags.device as string | undefined) ?? "cpu";
   const request = flagRequest(flags);
   const quiet = args.json === true || args.quiet === true;
   const bytesTotal = await fileSize(input);
@@ -41,18 +38,7 @@ export async function runEncode(args: FlagValues): Promise<void> {
     stop.abort();
     if (!quiet) process.stderr.write("stopping\n");
   });
-  using downloads = new DownloadProgress(quiet);
-  await using encoder = await Encoder.loadAs(flags.model_name_or_path as string, request, {
-    adapter: textFlag(args, "adapter"),
-    device,
-    threads: flags.num_threads as number | undefined,
-    pooling: flags.pooling as Pooling | undefined,
-    onDownload: downloads.onDownload,
-    onNote: downloads.onNote,
-    signal: stop.signal,
-    engine: () => prepareEngine(device),
-  });
-  for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);
+  await using encoder = await loadEncoder(args, flags, request, stop.signal);
   const options = {
     prefix: (flags.prefix as string | undefined) ?? encoder.defaults.prefix,
     maxLength: (flags.max_length as number | undefined) ?? encoder.defaults.maxLength,

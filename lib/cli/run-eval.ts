@@ -1,16 +1,13 @@
 import path from "node:path";
-import { Encoder } from "../encoder.js";
-import type { Pooling } from "../native/types.js";
 import type { EvalMetrics } from "../train/evaluation/evaluate.js";
 import type { RetrievalMetrics } from "../train/evaluation/evaluate-retrieval.js";
 import { jsonLine } from "../train/json-line.js";
 import { ByteProgress } from "./byte-progress.js";
-import { DownloadProgress } from "./download-progress.js";
-import { prepareEngine } from "./engine.js";
 import { EVAL_FLAGS } from "./eval.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { ItemProgress } from "./item-progress.js";
+import { loadEncoder } from "./load-encoder.js";
 import { measured, metricsTable } from "./metrics.js";
 import { retrievalFlags } from "./retrieval-flags.js";
 import { count, duration } from "./terminal.js";
@@ -23,23 +20,11 @@ export async function runEval(args: FlagValues): Promise<void> {
   requireFlags(args, ["model_name_or_path", ...(retrieval === undefined ? ["dataset_name"] : [])], example);
   const model = flags.model_name_or_path as string;
   const file = retrieval?.name ?? (flags.dataset_name as string);
-  const device = (flags.device as string | undefined) ?? "cpu";
   const adapter = textFlag(args, "adapter");
   const request = flagRequest(flags);
   const stop = new AbortController();
   using interrupt = new Interrupt(() => stop.abort());
-  using downloads = new DownloadProgress(args.json === true || args.quiet === true);
-  await using encoder = await Encoder.loadAs(model, request, {
-    adapter,
-    device,
-    threads: flags.num_threads as number | undefined,
-    pooling: flags.pooling as Pooling | undefined,
-    onDownload: downloads.onDownload,
-    onNote: downloads.onNote,
-    signal: stop.signal,
-    engine: () => prepareEngine(device),
-  });
-  for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);
+  await using encoder = await loadEncoder(args, flags, request, stop.signal);
   const progress = args.json === true || args.quiet === true ? undefined : new EvalProgress();
   const startedAt = performance.now();
   const shared = {

@@ -1,14 +1,11 @@
 import { streamTexts } from "../data/texts.js";
 import { orList, VECTOR_EXTENSIONS, vectorExtension } from "../data/vectors.js";
-import { Encoder } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
-import type { Pooling } from "../native/types.js";
 import { type Neighbour, nearestRows } from "../search.js";
-import { DownloadProgress } from "./download-progress.js";
-import { prepareEngine } from "./engine.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "./flags.js";
-import { SEARCH_FLAGS } from "./search.js";
+import { loadEncoder } from "./load-encoder.js";
 import { table } from "./terminal.js";
+import { VECTOR_FLAGS } from "./vector-flags.js";
 
 const MOST = 10_000;
 
@@ -25,7 +22,7 @@ export async function runSearch(args: FlagValues): Promise<void> {
     ["model_name_or_path", "index"],
     `search ${JSON.stringify(text)} --model_name_or_path=models/e5-small-v2 --index=vectors.npy --texts=texts.txt`,
   );
-  const flags = readFlags(args, SEARCH_FLAGS);
+  const flags = readFlags(args, VECTOR_FLAGS);
   const [index, texts] = [textFlag(args, "index") as string, textFlag(args, "texts")];
   if (vectorExtension(index) === undefined) {
     throw new PeftTrainError(
@@ -34,19 +31,8 @@ export async function runSearch(args: FlagValues): Promise<void> {
     );
   }
   const top = readTop(textFlag(args, "top") ?? "10");
-  const device = (flags.device as string | undefined) ?? "cpu";
   const request = flagRequest(flags);
-  using downloads = new DownloadProgress(args.json === true || args.quiet === true);
-  await using encoder = await Encoder.loadAs(flags.model_name_or_path as string, request, {
-    adapter: textFlag(args, "adapter"),
-    device,
-    threads: flags.num_threads as number | undefined,
-    pooling: flags.pooling as Pooling | undefined,
-    onDownload: downloads.onDownload,
-    onNote: downloads.onNote,
-    engine: () => prepareEngine(device),
-  });
-  for (const warning of encoder.adapter?.warnings ?? []) process.stderr.write(`warning: ${warning}\n`);
+  await using encoder = await loadEncoder(args, flags, request);
   const [query] = await encoder.encode([text], {
     prefix: flags.prefix as string | undefined,
     maxLength: flags.max_length as number | undefined,

@@ -1,23 +1,12 @@
 import type { CommandModule } from "yargs";
-import type { OptionName } from "../train/options/option-table.js";
-import { WEIGHT_OPTIONS } from "../train/options/weight-options.js";
 import { type FlagValues, OUTPUT_FLAGS, withFlags } from "./flags.js";
-
-export const SEARCH_FLAGS = [
-  "model_name_or_path",
-  "pooling",
-  "max_length",
-  "prefix",
-  "device",
-  "num_threads",
-  ...WEIGHT_OPTIONS,
-] as const satisfies OptionName[];
+import { VECTOR_FLAGS } from "./vector-flags.js";
 
 export const searchCommand: CommandModule<object, FlagValues> = {
   command: "search [text]",
   describe: "Find the texts of an encoded file that are nearest to a text",
   builder: (yargs) =>
-    withFlags(yargs, SEARCH_FLAGS, { group: "Options:" })
+    withFlags(yargs, VECTOR_FLAGS, { group: "Options:" })
       .options({
         max_length: { describe: "Tokens of the text; default: as the adapter was trained, or 128" },
         prefix: {
