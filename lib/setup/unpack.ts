@@ -26,7 +26,7 @@ const RECORD_LINE = /^"?(.+?)"?,sha256=([\w-]+),\d+$/;
  * @throws DOWNLOAD_FAILED for a file that is no whole wheel; system errors of writing as they are
  */
 export async function unpackWheel(wheel: string, target: string, options: UnpackOptions): Promise<void> {
-  const zip = await open(wheel);
+  const zip = await openWheel(wheel);
   try {
     const hashes = new Map<string, string>();
     const folders = new Set<string>();
@@ -38,11 +38,11 @@ export async function unpackWheel(wheel: string, target: string, options: Unpack
       if (path.endsWith("/")) continue;
       const isRecord = RECORD.test(path);
       if (!isRecord && !options.keep(path)) continue;
-      const content: Readable = await zip
-        .openReadStreamPromise(entry)
-        .catch((error) => damaged(wheel, error));
+      // It flows from here on: whoever opens it reads at once, or an error would find nobody to take it and end the process.
+      const open = (): Promise<Readable> =>
+        zip.openReadStreamPromise(entry).catch((error) => damaged(wheel, error));
       if (isRecord) {
-        for (const line of (await buffer(content)).toString("utf8").split(/\r?\n/)) {
+        for (const line of (await buffer(await open())).toString("utf8").split(/\r?\n/)) {
           const [, name, hash] = RECORD_LINE.exec(line) ?? [];
           if (name !== undefined && hash !== undefined) hashes.set(name, hash);
         }
@@ -59,7 +59,7 @@ export async function unpackWheel(wheel: string, target: string, options: Unpack
         options.onBytes(bytes);
       };
       if (entry.uncompressedSize <= SMALL_BYTES) {
-        const whole = await buffer(content);
+        const whole = await buffer(await open());
         count(whole);
         await writeFile(file, whole);
       } else {
@@ -69,7 +69,7 @@ export async function unpackWheel(wheel: string, target: string, options: Unpack
             yield piece;
           }
         };
-        await pipeline(content, counted, createWriteStream(file), { signal: options.signal });
+        await pipeline(await open(), counted, createWriteStream(file), { signal: options.signal });
       }
       written.push({ path, digest: hash.digest("base64url") });
     }
@@ -84,7 +84,7 @@ export async function unpackWheel(wheel: string, target: string, options: Unpack
   }
 }
 
-async function open(wheel: string): Promise<yauzl.ZipFile> {
+async function openWheel(wheel: string): Promise<yauzl.ZipFile> {
   try {
     return await yauzl.openPromise(wheel, { lazyEntries: true, autoClose: false });
   } catch (error) {
