@@ -1,11 +1,13 @@
 // npm test: builds what is out of date, runs the C++ tests (the engine's and the CUDA kernels') and then vitest, and
 // ends with the sum of all.
+// Just before the sum it tells what failed once more, a line or a few each beginning with "FAILED".
 // With arguments (files, -t) it runs vitest alone, with these.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const chosen = process.argv.slice(2);
@@ -28,6 +30,7 @@ for (const count of counts) {
   failed += count.failed;
   if (count.skipped > 0) console.log(`${count.skipped} skipped`);
 }
+for (const failure of counts.flatMap((count) => count.failures)) console.log(`FAILED ${failure}`);
 console.log(`Tests: ${passed} passed, ${failed} failed`);
 process.exit(failed === 0 && counts.every((count) => count.passed > 0) ? 0 : 1);
 
@@ -51,9 +54,10 @@ function program(name, prefix) {
   const output = stdout?.toString() ?? "";
   process.stdout.write(output);
   const line = new RegExp(`^${prefix}: (\\d+) passed, (\\d+) failed$`, "m").exec(output);
-  const count = { passed: Number(line?.[1] ?? 0), failed: Number(line?.[2] ?? 0), skipped: 0 };
+  const failures = output.match(/(?<=^FAIL ).*/gm) ?? [];
+  const count = { passed: Number(line?.[1] ?? 0), failed: Number(line?.[2] ?? 0), skipped: 0, failures };
   if (status === 0 && line !== null) return count;
-  console.error(`${name} ended with ${error?.message ?? signal ?? `status ${status}`}`);
+  failures.push(`${name} ended with ${error?.message ?? signal ?? `status ${status}`}`);
   return { ...count, failed: Math.max(1, count.failed) };
 }
 
@@ -70,9 +74,12 @@ function vitest(args) {
     const count = readCount(file);
     if (status === 0 && count !== undefined) return count;
     // Also an error outside any test, as an unhandled rejection, which vitest reports by its status alone.
-    if (signal !== null || count === undefined)
-      console.error(`vitest ended with ${signal ?? `status ${status}`}`);
-    return { passed: 0, skipped: 0, ...count, failed: Math.max(1, count?.failed ?? 0) };
+    const failures = count?.failures ?? [];
+    if (failures.length === 0)
+      failures.push(
+        `vitest ended with ${signal ?? `status ${status}`}${count ? ": see its unhandled errors above" : ""}`,
+      );
+    return { passed: 0, skipped: 0, ...count, failed: Math.max(1, count?.failed ?? 0), failures };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -94,5 +101,18 @@ function readCount(file) {
     passed: results.numPassedTests,
     failed: results.numFailedTests + unloaded.length,
     skipped: results.numPendingTests + results.numTodoTests,
+    failures: results.testResults.flatMap(failuresOf),
   };
+}
+
+/** What failed in a file of tests, each with the first lines of its message. */
+function failuresOf({ name, status, message, assertionResults }) {
+  const file = relative(root, name);
+  const failed = assertionResults.filter((test) => test.status === "failed");
+  if (failed.length === 0) return status === "failed" ? [`${file}: ${beginning(message)}`] : [];
+  return failed.map((test) => `${file} > ${test.fullName}: ${beginning(test.failureMessages.join("\n"))}`);
+}
+
+function beginning(message) {
+  return stripVTControlCharacters(message).slice(0, 1000);
 }
