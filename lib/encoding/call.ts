@@ -20,15 +20,23 @@ export interface CallRequest {
   signal?: AbortSignal | undefined;
 }
 
-/** Tokens of texts that lie one after another in a call. */
-interface ReadyTexts {
-  tokens: TokenBatch;
-  /** The next of them to be taken. */
-  next: number;
+/** A text that waits for a batch. */
+interface ReadyText {
+  ids: Int32Array;
+  settings: TextSettings;
+  distinct: Distinct;
+}
+
+/** Texts of a call that are the same tokens for the same adapter. */
+interface Distinct {
+  /** Their places in the call, in order; the first is the one that is encoded. */
+  places: number[];
+  vector?: Float32Array;
 }
 
 /**
- * One `encode` call on its way: texts are tokenised in order, taken into batches in order, and done when their vectors are there.
+ * One `encode` call on its way: texts are tokenised in order, taken into batches in order, and done when their vectors are there. A
+ * text that comes again is encoded once.
  * `promise` settles once: with all vectors, with the first failure, or with ABORTED as soon as the signal says so.
  */
 export class EncodeCall {
@@ -36,14 +44,18 @@ export class EncodeCall {
   readonly arrivedAt = performance.now();
   readonly texts: readonly string[];
   readonly normalize: boolean;
-  /** Texts that were tokenised, and tokens of those that are in no batch yet. */
+  /** Texts that were tokenised, and tokens of those that have to be encoded and are in no batch yet. */
   tokenized = 0;
   readyTokens = 0;
   settled = false;
 
   private readonly rows: Float32Array[];
-  private readonly ready: ReadyTexts[] = [];
-  private taken = 0;
+  private readonly distinct = new Map<string, Distinct>();
+  private readonly ready: ReadyText[] = [];
+  /** The next of `ready` to be taken. */
+  private next = 0;
+  /** Taken, and without a vector; in order. */
+  private taken: Distinct[] = [];
   private done = 0;
   private resolve!: (rows: Float32Array[]) => void;
   private reject!: (error: unknown) => void;
@@ -76,40 +88,58 @@ export class EncodeCall {
   }
 
   /** Takes in the tokens of the next texts. */
-  addTokens(tokens: TokenBatch): void {
-    if (this.settled) return;
-    this.ready.push({ tokens, next: 0 });
-    this.tokenized += tokens.cuSeqlens.length - 1;
-    this.readyTokens += tokens.ids.length;
+  addTokens({ ids, cuSeqlens }: TokenBatch): void {
+    const bytes = Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength);
+    for (let text = 1; text < cuSeqlens.length && !this.settled; text++) {
+      const [from, to] = [cuSeqlens[text - 1] as number, cuSeqlens[text] as number];
+      const place = this.tokenized++;
+      const settings = this.settings(place);
+      const key = `${JSON.stringify(settings.adapter)}${bytes.toString("latin1", 4 * from, 4 * to)}`;
+      const known = this.distinct.get(key);
+      if (known === undefined) {
+        const distinct = { places: [place] };
+        this.distinct.set(key, distinct);
+        this.ready.push({ ids: ids.subarray(from, to), settings, distinct });
+        this.readyTokens += to - from;
+      } else if (known.vector === undefined) known.places.push(place);
+      else this.finish(place, known.vector.slice());
+    }
   }
 
   /** The next text that is tokenised and in no batch. */
   peek(): { length: number; settings: TextSettings } | undefined {
-    const texts = this.ready[0];
-    if (texts === undefined) return undefined;
-    const { cuSeqlens } = texts.tokens;
-    const length = (cuSeqlens[texts.next + 1] as number) - (cuSeqlens[texts.next] as number);
-    return { length, settings: this.settings(this.taken) };
+    const text = this.ready[this.next];
+    return text && { length: text.ids.length, settings: text.settings };
   }
 
   /** Tokens of the text that `peek` showed, which is now in a batch. */
   take(): Int32Array {
-    const texts = this.ready[0] as ReadyTexts;
-    const { ids, cuSeqlens } = texts.tokens;
-    const taken = ids.subarray(cuSeqlens[texts.next], cuSeqlens[texts.next + 1]);
-    texts.next++;
-    if (texts.next === cuSeqlens.length - 1) this.ready.shift();
-    this.readyTokens -= taken.length;
-    this.taken++;
-    return taken;
+    const { ids, distinct } = this.ready[this.next++] as ReadyText;
+    this.taken.push(distinct);
+    this.readyTokens -= ids.length;
+    if (this.next === this.ready.length) {
+      this.ready.length = 0;
+      this.next = 0;
+    }
+    return ids;
   }
 
-  /** Takes in the vectors of the texts that have waited longest: [texts, dimension], of this call alone. */
+  /** Takes in the vectors of the texts that were taken first: [texts, dimension], of this call alone. */
   addVectors(vectors: Float32Array, dimension: number): void {
     if (this.settled) return;
-    for (let at = 0; at < vectors.length; at += dimension) {
-      this.rows[this.done++] = vectors.subarray(at, at + dimension);
+    const served = this.taken.splice(0, vectors.length / dimension);
+    for (const [i, distinct] of served.entries()) {
+      const vector = vectors.subarray(i * dimension, (i + 1) * dimension);
+      distinct.vector = vector;
+      for (const [at, place] of distinct.places.entries())
+        this.finish(place, at === 0 ? vector : vector.slice());
+      distinct.places.length = 0;
     }
+  }
+
+  private finish(place: number, vector: Float32Array): void {
+    this.rows[place] = vector;
+    this.done++;
     if (this.done === this.texts.length) this.settle(() => this.resolve(this.rows));
   }
 
@@ -126,6 +156,7 @@ export class EncodeCall {
     if (this.settled) return;
     this.settled = true;
     this.ready.length = 0;
+    this.distinct.clear();
     this.readyTokens = 0;
     this.request.signal?.removeEventListener("abort", this.abort);
     tell();

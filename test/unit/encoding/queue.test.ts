@@ -74,6 +74,23 @@ describe("the queue of encode calls", () => {
     expect(found.map((rows) => rows[0]?.buffer.byteLength)).toEqual([24, 16, undefined, 8]);
   });
 
+  it("encodes a text that comes again once, for each adapter, and gives every place a vector of its own", async () => {
+    const { native, encode } = start({ maxBatchTokens: 64 });
+    const plain = { prefix: "", maxLength: 64, adapter: false as const };
+    const named = { ...plain, adapter: "false" };
+    const list = ["7", "8", "7", "7 1", "7", "7", ...texts(100, 200), "7", "8"];
+    const rows = await encode(list, { settings: (i) => (i === 5 ? named : plain) });
+    expect(numbers(rows)).toEqual(list.map((text) => Number(text.split(" ")[0])));
+    const encoded = native.batches.flatMap((batch) => batch.texts);
+    expect(encoded.filter((text) => text === 7)).toHaveLength(3); // "7", "7 1" and "7" by another adapter
+    expect(encoded.filter((text) => text === 8)).toHaveLength(1);
+    (rows[0] as Float32Array).fill(0);
+    expect([rows[2]?.[0], rows.at(-2)?.[0]]).toEqual([7, 7]);
+    // Within one batch too, and where it is all there is.
+    expect(numbers(await encode(["3", "3", "3"]))).toEqual([3, 3, 3]);
+    expect(native.batches.at(-1)?.texts).toEqual([3]);
+  });
+
   it("fills batches by tokens and never above the limit, but for one text that is longer", async () => {
     const { native, encode } = start({ maxBatchTokens: 10 });
     const [short, long] = await Promise.all([encode(texts(1, 4, 4)), encode(texts(50, 1, 30))]);
