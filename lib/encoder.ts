@@ -224,7 +224,9 @@ export class Encoder implements AsyncDisposable {
     const folder = await openModelFolder(model, hub);
     const storage = chooseStorage(request, folder);
     const adapter =
-      options.adapter === undefined ? undefined : await openAdapterFolder(options.adapter, folder, hub);
+      options.adapter === undefined
+        ? undefined
+        : await openAdapterFolder(options.adapter, folder, hub, storage);
     const record = await readRecord(path.join(folder.path, RECORD_FILE));
     const tokenizer = await loadTokenizer(folder);
     const engine = await (options.engine ?? loadEngine)();
@@ -288,7 +290,7 @@ export class Encoder implements AsyncDisposable {
   addAdapter(name: string, folder: string): Promise<string[]> {
     return this.afterLoading(async () => {
       requireAdapterName(name);
-      const adapter = await openAdapterFolder(folder, this.model, this.hub);
+      const adapter = await openAdapterFolder(folder, this.model, this.hub, this.storage);
       this.requirePooling(adapter);
       const before = await this.hold(name, adapter);
       if (before !== undefined) void this.free(before);

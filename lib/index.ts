@@ -6,7 +6,12 @@ export {
 } from "./adapter/combine.js";
 export { COMBINATION_METHODS, type CombinationMethod } from "./adapter/combine-factors.js";
 export type { CombineOptions } from "./adapter/combine-options.js";
-export { type AdapterDifference, diffAdapters, type ModuleDifference } from "./adapter/difference.js";
+export {
+  type AdapterDifference,
+  diffAdapters,
+  type ModuleDifference,
+  type ParameterDifference,
+} from "./adapter/difference.js";
 export type { AdapterOptions, EncoderAdapter } from "./adapter/loaded.js";
 export type { RetrievalFiles } from "./data/retrieval-set.js";
 export {

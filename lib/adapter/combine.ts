@@ -10,10 +10,11 @@ import {
 } from "./combine-factors.js";
 import { type CombineOptions, combineSettings, soleSource } from "./combine-options.js";
 import { formatAdapterConfig } from "./config.js";
-import type { Factors } from "./factors.js";
+import type { LoraFactors } from "./factors.js";
 import { DEFAULT_LORA, type LoraConfig } from "./lora-config.js";
 import { type AdapterRecord, requireSameBase } from "./record.js";
 import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
+import { requireSummable, summedBias } from "./summable.js";
 import { writeFactors } from "./write-factors.js";
 
 /** One of the adapters that are combined. */
@@ -67,19 +68,26 @@ export async function combineAdapters(
       await readStoredAdapter(adapter, { signal: options.signal, onProgress: options.onDownload }),
     );
   }
+  requireSummable(sources, settings.method);
   const { record, warnings } = commonRecord(sources, weights, settings);
   await using folder = await AtomicFolder.create(output);
   const names = [...new Set(sources.flatMap((source) => [...source.modules.keys()]))];
   const combined = new Map<string, CombinedModule>();
+  const modules = new Map<string, LoraFactors>();
+  const biased = sources.some(({ config }) => config.lora.loraBias);
   for (const name of names) {
-    combined.set(name, combineModule(name, having(name, sources, weights), settings));
+    const terms = having(name, sources, weights);
+    const one = combineModule(name, terms, settings);
+    combined.set(name, one);
+    const bias = biased && summedBias(terms, one.factors.outputs);
+    modules.set(name, { ...one.factors, scale: 1, ...(bias && { bias }) });
     options.onProgress?.(combined.size, names.length);
     await new Promise(setImmediate); // Ctrl-C gets its turn
     if (options.signal?.aborted) throw new PeftTrainError("ABORTED", `stopped; ${output} was not written`);
   }
-  const modules = new Map([...combined].map(([name, { factors }]) => [name, factors]));
   await writeFactors(folder.draft, {
     modules,
+    own: new Map(),
     config: combinedConfig(modules, sources[0] as StoredAdapter),
     record,
     dtype: "float32",
@@ -178,7 +186,7 @@ function commonRecord(
 }
 
 /** Every module by its whole name, with a scale of 1. */
-function combinedConfig(modules: ReadonlyMap<string, Factors>, first: StoredAdapter): string {
+function combinedConfig(modules: ReadonlyMap<string, LoraFactors>, first: StoredAdapter): string {
   const r = Math.max(...[...modules.values()].map(({ rank }) => rank));
   const others = [...modules].filter(([, { rank }]) => rank !== r);
   const ranks = Object.fromEntries(others.map(([name, { rank }]) => [name, rank]));
@@ -189,6 +197,7 @@ function combinedConfig(modules: ReadonlyMap<string, Factors>, first: StoredAdap
     targetModules: [...modules.keys()],
     rankPattern: ranks,
     alphaPattern: ranks,
+    loraBias: [...modules.values()].some(({ bias }) => bias !== undefined),
   };
   const spec = {
     modules: [...modules].map(([name, { rank }]) => ({ name, rank, scale: 1 })),

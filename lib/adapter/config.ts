@@ -1,6 +1,7 @@
 import { PeftTrainError } from "../errors.js";
 import { isObject, type JsonObject } from "../model/json-file.js";
 import type { AdapterSpec } from "../native/types.js";
+import { type LoftqBase, parseLoftq } from "./loftq.js";
 import { type LoraBias, type LoraConfig, type LoraInit, splitsBase } from "./lora-config.js";
 import { storedExclusions, storedTargets } from "./targets.js";
 import { refuseVariants } from "./variants.js";
@@ -9,6 +10,8 @@ import { refuseVariants } from "./variants.js";
 export interface AdapterConfig {
   lora: LoraConfig;
   baseModel: string | null;
+  /** Of an adapter that runs over what PEFT's LoftQ makes of its base. */
+  loftq: LoftqBase | undefined;
   /** The file as read, unknown keys included. */
   raw: JsonObject;
   /** Keys that no PEFT release up to 0.21 writes; they are ignored, and worth a word to the user. */
@@ -83,7 +86,8 @@ export function parseAdapterConfig(raw: JsonObject, file: string): AdapterConfig
     modulesToSave: modulesToSave(),
   };
   const baseModel = raw.base_model_name_or_path ?? null;
-  return { lora, baseModel: typeof baseModel === "string" ? baseModel : null, raw, unknownKeys };
+  const named = typeof baseModel === "string" ? baseModel : null;
+  return { lora, baseModel: named, loftq: parseLoftq(raw, file), raw, unknownKeys };
 }
 
 /**
@@ -96,6 +100,7 @@ export function formatAdapterConfig(
   spec: AdapterSpec,
   baseModel: string | null,
   revision: string | null = null,
+  loftq?: LoftqBase,
 ): string {
   const config = asPlainLora(trained);
   const excluded = storedExclusions(config);
@@ -108,11 +113,11 @@ export function formatAdapterConfig(
     ...(excluded === null ? {} : { exclude_modules: excluded }),
     fan_in_fan_out: false,
     inference_mode: true,
-    init_lora_weights: storedInit(config.initLoraWeights),
+    init_lora_weights: loftq === undefined ? storedInit(config.initLoraWeights) : "loftq",
     layer_replication: null,
     layers_pattern: config.layersPattern,
     layers_to_transform: config.layersToTransform,
-    loftq_config: {},
+    loftq_config: loftq === undefined ? {} : { loftq_bits: loftq.bits, loftq_iter: loftq.iterations },
     lora_alpha: config.loraAlpha,
     // Only since PEFT 0.14.
     ...(config.loraBias ? { lora_bias: true } : {}),
@@ -147,7 +152,7 @@ function storedBeginning(init: unknown): LoraInit {
  * An adapter over what it left of the base, W - s B0 A0, as plain LoRA over W itself: A and A0, B and -B0 side by side,
  * with twice the rank and the same scale, as PEFT's path_initial_model_for_weight_conversion.
  */
-function asPlainLora(config: LoraConfig): LoraConfig {
+export function asPlainLora(config: LoraConfig): LoraConfig {
   if (!splitsBase(config.initLoraWeights)) return config;
   const alpha = config.useRslora ? Math.SQRT2 : 2;
   const times = (values: Readonly<Record<string, number>>, factor: number): Record<string, number> =>

@@ -17,9 +17,25 @@ export interface ModuleDifference {
   cosine: number;
 }
 
+/**
+ * What two adapters hold beside A and B, against each other: DoRA's magnitudes, biases on B times their scale, and parameters of their
+ * own. Euclidean norms; undefined where one of them does not have it, for then it has the base model's.
+ */
+export interface ParameterDifference {
+  /** Of the tensor, without the prefix before BertModel's names. */
+  name: string;
+  normA: number | undefined;
+  normB: number | undefined;
+  /** |a - b| over the larger of both norms; 0 where both are zero. */
+  relativeDifference: number | undefined;
+  cosine: number | undefined;
+}
+
 /** How far two adapters of one base are apart, in all and module by module. */
 export interface AdapterDifference extends Omit<ModuleDifference, "name" | "rankA" | "rankB"> {
   modules: ModuleDifference[];
+  /** None of them is part of the whole's figures. */
+  parameters: ParameterDifference[];
   /** Settings of adapter_config.json and peft_train.json that are not the same, as [name, a, b]. */
   settings: [name: string, a: unknown, b: unknown][];
 }
@@ -47,6 +63,7 @@ export function compareAdapters(a: StoredAdapter, b: StoredAdapter): AdapterDiff
     relativeDifference: over(difference, Math.max(normA, normB)),
     cosine: over(inner, normA * normB),
     modules,
+    parameters: compareParameters(a, b),
     settings: settingsThatDiffer(a, b),
   };
 }
@@ -75,6 +92,52 @@ function compareModule(name: string, a: StoredAdapter, b: StoredAdapter): Module
   };
 }
 
+function compareParameters(a: StoredAdapter, b: StoredAdapter): ParameterDifference[] {
+  const [x, y] = [parametersOf(a), parametersOf(b)];
+  const names = [...new Set([...x.keys(), ...y.keys()])].sort(byLayer);
+  return names.map((name) => {
+    const [one, other] = [x.get(name), y.get(name)];
+    const [normA, normB] = [one, other].map((values) => values && Math.sqrt(dot(values, values)));
+    if (one === undefined || other === undefined) {
+      return { name, normA, normB, relativeDifference: undefined, cosine: undefined };
+    }
+    if (one.length !== other.length) {
+      throw new PeftTrainError(
+        "ADAPTER_MISMATCH",
+        `${name} has ${one.length} numbers in ${a.name} and ${other.length} in ${b.name}: they are for models of other sizes`,
+      );
+    }
+    const away = one.map((value, i) => value - (other[i] as number));
+    const norms = [normA as number, normB as number] as const;
+    return {
+      name,
+      normA,
+      normB,
+      relativeDifference: over(Math.sqrt(dot(away, away)), Math.max(...norms)),
+      cosine: over(dot(one, other), norms[0] * norms[1]),
+    };
+  });
+}
+
+function parametersOf({ modules, own }: StoredAdapter): Map<string, Float64Array> {
+  const found = new Map<string, Float64Array>();
+  for (const [name, { magnitude, bias, scale }] of modules) {
+    if (magnitude !== undefined) found.set(`${name}.lora_magnitude_vector`, magnitude);
+    if (bias !== undefined) {
+      found.set(
+        `${name}.lora_B.bias`,
+        bias.map((value) => value * scale),
+      );
+    }
+  }
+  for (const [name, { values }] of own) found.set(name, Float64Array.from(values));
+  return found;
+}
+
+function dot(x: Float64Array, y: Float64Array): number {
+  return x.reduce((sum, value, i) => sum + value * (y[i] as number), 0);
+}
+
 function scaled(factors: LoraFactors): ReturnType<typeof concatenate> {
   return concatenate([factors], [factors.scale]);
 }
@@ -92,7 +155,13 @@ function settingsThatDiffer(a: StoredAdapter, b: StoredAdapter): AdapterDifferen
       baseWeights: record.base.weights,
     };
     return new Map(
-      Object.entries({ ...lora, targetModules: targets, baseModel: config.baseModel, ...texts }),
+      Object.entries({
+        ...lora,
+        targetModules: targets,
+        baseModel: config.baseModel,
+        loftq: config.loftq,
+        ...texts,
+      }),
     );
   };
   const [x, y] = [settings(a), settings(b)];

@@ -9,9 +9,10 @@ import type { ModelFolder } from "../model/folder.js";
 import { readJsonObject } from "../model/json-file.js";
 import { readSafetensorsHeader } from "../model/safetensors-header.js";
 import { missingFolder, openOnHub } from "../model/source.js";
-import type { AdapterSpec } from "../native/types.js";
+import type { AdapterSpec, WeightStorage } from "../native/types.js";
 import { parseAdapterConfig } from "./config.js";
 import { writeDurably } from "./durable.js";
+import { requireLoftqBase } from "./loftq.js";
 import type { LoraConfig } from "./lora-config.js";
 import { type AdapterRecord, formatRecord, RECORD_FILE, readRecord, requireSameBase } from "./record.js";
 import { resolveTargets } from "./targets.js";
@@ -79,6 +80,7 @@ export interface AdapterFolder {
 /**
  * Opens an adapter folder of ours or of PEFT, in either layout of tensor names, for `model`. What is no folder is looked
  * for on the Hugging Face Hub.
+ * @param held How the model's weights are to be held; by default as its file has them.
  * @throws FILE_NOT_FOUND, FILE_UNREADABLE, MODEL_CORRUPT, ADAPTER_UNSUPPORTED or ADAPTER_MISMATCH; HUB_NOT_FOUND,
  * HUB_ACCESS, DOWNLOAD_FAILED or ABORTED for a name on the Hub.
  */
@@ -86,12 +88,13 @@ export async function openAdapterFolder(
   name: string,
   model: ModelFolder,
   hub: HubAccess = {},
+  held: WeightStorage | undefined = model.quantized,
 ): Promise<AdapterFolder> {
   const folder = await findAdapter(name, hub);
   const configPath = path.join(folder, CONFIG_FILE);
   const json = await readJsonObject(configPath);
   if (json === undefined) throw await missingConfig(folder);
-  const { lora, unknownKeys } = parseAdapterConfig(json, configPath);
+  const { lora, loftq, unknownKeys } = parseAdapterConfig(json, configPath);
   const weightsPath = path.join(folder, WEIGHTS_FILE);
   await requireWeights(folder);
   const tensors = await readSafetensorsHeader(weightsPath);
@@ -101,6 +104,7 @@ export async function openAdapterFolder(
   const wrapped =
     tensors.size > 0 && [...tensors.keys()].every((key) => key.startsWith("base_model.model.model."));
   const spec = resolveStored(lora, model, wrapped ? "model." : "", configPath);
+  if (loftq !== undefined) await requireLoftqBase(loftq, spec.modules, model, held, configPath);
   const warnings = unknownKeys.map((key) => `${configPath}: ${key} is unknown and ignored`);
   return { path: path.resolve(folder), weightsPath: path.resolve(weightsPath), lora, spec, record, warnings };
 }

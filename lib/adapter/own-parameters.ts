@@ -32,6 +32,27 @@ export function resolveOwnParameters(
   return own;
 }
 
+/**
+ * The parameter of BertModel of which a tensor of an adapter's file is the adapter's own; undefined for a tensor that is none.
+ * @param key Without the prefix that PEFT puts before BertModel's names.
+ */
+export function ownParameterOf(key: string, { bias, modulesToSave }: LoraConfig): string | undefined {
+  const [, module, parameter] = /^(.+)\.(weight|bias)$/.exec(key) ?? [];
+  if (module === undefined || module.includes(".lora_")) return undefined;
+  const wrapped = /^(.+)\.base_layer$/.exec(module)?.[1];
+  if (wrapped !== undefined) {
+    return parameter === "bias" && bias !== "none" ? `${wrapped}.bias` : undefined;
+  }
+  const names = module.split(".").map((_, i, parts) => parts.slice(0, i + 1).join("."));
+  const saved = names.some((name) => modulesToSave?.some((end) => name.endsWith(end)));
+  return saved || (parameter === "bias" && bias === "all") ? key : undefined;
+}
+
+/** With bias "all" PEFT writes the biases of modules_to_save once more under the names that its wrapper has for them. */
+export function isWrappedTwin(key: string): boolean {
+  return /\.(original_module|modules_to_save)\.bias$/.test(key);
+}
+
 /** Names of modules_to_save that no module of the model ends with; PEFT passes over them. */
 export function unmatchedModulesToSave({ modulesToSave }: LoraConfig, model: TargetModel): string[] {
   const modules = [...bertModules(model.shape, model.hasPooler).keys()];

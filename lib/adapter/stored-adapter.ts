@@ -7,6 +7,7 @@ import { type AdapterConfig, parseAdapterConfig } from "./config.js";
 import type { LoraFactors } from "./factors.js";
 import { CONFIG_FILE, findAdapter, missingConfig, requireWeights, WEIGHTS_FILE } from "./folder.js";
 import { splitsBase } from "./lora-config.js";
+import { isWrappedTwin, ownParameterOf } from "./own-parameters.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "./record.js";
 import { rankAndScale } from "./targets.js";
 
@@ -14,6 +15,14 @@ const PREFIX = "base_model.model.";
 
 /** Names of tensors: as PEFT writes them for an encoder, or for one that is the attribute `model` of a wrapper. */
 export type KeyLayout = "plain" | "wrapped";
+
+/** A parameter of the base model of which an adapter has its own. */
+export interface StoredParameter {
+  /** In its file, without the prefix before BertModel's names: `base_layer.bias` is the bias of a matrix that LoRA wraps. */
+  key: string;
+  shape: readonly number[];
+  values: Float32Array;
+}
 
 /** An adapter as its folder holds it, read without a base model. */
 export interface StoredAdapter {
@@ -25,13 +34,15 @@ export interface StoredAdapter {
   record: AdapterRecord | undefined;
   /** By the module's name inside BertModel, in the order of the file. */
   modules: Map<string, LoraFactors>;
+  /** modules_to_save and trained biases, by the parameter's name inside BertModel. */
+  own: Map<string, StoredParameter>;
   layout: KeyLayout;
   /** As safetensors calls the type of its numbers; several where they differ. */
   dtypes: string[];
 }
 
-/** What may be more than A and B over the base: nothing; what merges into it; anything that this package runs. */
-export type Accepted = "plain" | "mergeable" | "any";
+/** What A and B may run over: the base model's weights alone, or also what PiSSA and OLoRA left of them. */
+export type Accepted = "over-base" | "any";
 
 /**
  * Reads an adapter folder of ours or of PEFT, in either layout of tensor names.
@@ -41,7 +52,7 @@ export type Accepted = "plain" | "mergeable" | "any";
 export async function readStoredAdapter(
   name: string,
   hub: HubAccess = {},
-  accepted: Accepted = "plain",
+  accepted: Accepted = "over-base",
 ): Promise<StoredAdapter> {
   const folder = await findAdapter(name, hub);
   const configPath = path.join(folder, CONFIG_FILE);
@@ -54,10 +65,16 @@ export async function readStoredAdapter(
   const keys = [...file.tensors.keys()];
   const wrapped = keys.length > 0 && keys.every((key) => key.startsWith(`${PREFIX}model.`));
   const prefix = wrapped ? "model." : "";
+  const { names, parameters } = namesOf(keys, PREFIX + prefix, config, file.path);
   const modules = new Map<string, LoraFactors>();
-  for (const module of moduleNames(keys, PREFIX + prefix, file.path)) {
+  for (const module of names) {
     const factors = await readFactors(file, `${PREFIX}${prefix}${module}`, prefix + module, config);
     modules.set(module, factors);
+  }
+  const own = new Map<string, StoredParameter>();
+  for (const [parameter, key] of parameters) {
+    const { shape } = file.header(PREFIX + prefix + key);
+    own.set(parameter, { key, shape, values: await finite(file, PREFIX + prefix + key) });
   }
   return {
     name,
@@ -65,40 +82,53 @@ export async function readStoredAdapter(
     config,
     record: await readRecord(path.join(folder, RECORD_FILE)),
     modules,
+    own,
     layout: wrapped ? "wrapped" : "plain",
     dtypes: [...new Set([...file.tensors.values()].map(({ dtype }) => dtype))].sort(),
   };
 }
 
-/** What is more than A and B over the base cannot be taken apart into them. */
+/** What runs over a part of the base says nothing without it. */
 function requireAccepted({ lora }: AdapterConfig, file: string, accepted: Accepted): void {
-  const { initLoraWeights: init, useDora, loraBias } = lora;
-  const split = splitsBase(init) && accepted !== "any";
-  const more = accepted === "plain" ? (useDora ? "use_dora" : loraBias ? "lora_bias" : undefined) : undefined;
-  if (more === undefined && !split) return;
-  const found = more === undefined ? `init_lora_weights is "${String(init)}"` : `${more} is true`;
-  const taken = accepted === "plain" ? "plain LoRA" : "LoRA over the base weights themselves";
-  throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: ${found}; here only ${taken} is supported`, {
-    hint: split
-      ? "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA."
-      : "Train, encode, eval, merge and export take it.",
-  });
+  const { initLoraWeights: init } = lora;
+  if (accepted === "any" || !splitsBase(init)) return;
+  throw new PeftTrainError(
+    "ADAPTER_UNSUPPORTED",
+    `${file}: init_lora_weights is ${JSON.stringify(init)}, so that it runs over what it left of its base model`,
+    { hint: "npx peft-train convert ADAPTER --model BASE --out DIR makes plain LoRA of it." },
+  );
 }
 
-/** Modules with a pair of LoRA matrices; anything else in the file is another kind of adapter. */
-function moduleNames(keys: readonly string[], prefix: string, file: string): Set<string> {
+/** Modules with a pair of LoRA matrices, and parameters of the adapter's own by their keys; anything else is another kind of adapter. */
+function namesOf(
+  keys: readonly string[],
+  prefix: string,
+  { lora }: AdapterConfig,
+  file: string,
+): { names: Set<string>; parameters: Map<string, string> } {
   const names = new Set<string>();
-  for (const key of keys) {
+  const parameters = new Map<string, string>();
+  for (const full of keys) {
+    const key = full.startsWith(prefix) ? full.slice(prefix.length) : "";
+    if (isWrappedTwin(key)) continue;
     const module = /^(.*)\.(lora_[AB]\.weight|lora_B\.bias|lora_magnitude_vector)$/.exec(key)?.[1];
-    if (module === undefined || !module.startsWith(prefix)) {
-      throw new PeftTrainError("ADAPTER_UNSUPPORTED", `${file}: tensor "${key}" is none of LoRA`, {
-        hint: `Adapters of lora_A and lora_B on linear layers are supported here; their names start with ${PREFIX}`,
-      });
-    }
-    names.add(module.slice(prefix.length));
+    const parameter = module === undefined ? ownParameterOf(key, lora) : undefined;
+    if (module !== undefined) names.add(module);
+    else if (parameter !== undefined) parameters.set(parameter, key);
+    else throw noneOfLora(full, file);
   }
   if (names.size === 0) throw new PeftTrainError("ADAPTER_MISMATCH", `${file} holds no LoRA matrices`);
-  return names;
+  return { names, parameters };
+}
+
+function noneOfLora(key: string, file: string): PeftTrainError {
+  return new PeftTrainError(
+    "ADAPTER_UNSUPPORTED",
+    `${file}: tensor "${key}" is none of LoRA, and ${CONFIG_FILE} names it in neither bias nor modules_to_save`,
+    {
+      hint: `Adapters of lora_A and lora_B on linear layers are supported here; their names start with ${PREFIX}`,
+    },
+  );
 }
 
 async function readFactors(
@@ -128,7 +158,8 @@ async function readFactors(
       { hint: `${CONFIG_FILE} and ${WEIGHTS_FILE} do not belong together.` },
     );
   }
-  const factors = { rank, inputs, outputs, a: await finite(file, keyA), b: await finite(file, keyB), scale };
+  const [a, b] = [Float64Array.from(await finite(file, keyA)), Float64Array.from(await finite(file, keyB))];
+  const factors = { rank, inputs, outputs, a, b, scale };
   return {
     ...factors,
     ...(lora.useDora && { magnitude: await ofRows(file, `${key}.lora_magnitude_vector`, outputs) }),
@@ -138,7 +169,9 @@ async function readFactors(
 
 /** A number for every output. */
 async function ofRows(file: TensorFile, key: string, outputs: number): Promise<Float64Array> {
-  if (file.tensors.get(key)?.shape.join() === String(outputs)) return finite(file, key);
+  if (file.tensors.get(key)?.shape.join() === String(outputs)) {
+    return Float64Array.from(await finite(file, key));
+  }
   const found = file.tensors.get(key)?.shape;
   throw new PeftTrainError(
     "ADAPTER_MISMATCH",
@@ -148,15 +181,15 @@ async function ofRows(file: TensorFile, key: string, outputs: number): Promise<F
 }
 
 /** @throws NOT_FINITE */
-async function finite(file: TensorFile, key: string): Promise<Float64Array> {
-  const values = Float64Array.from(await file.floats(key));
+async function finite(file: TensorFile, key: string): Promise<Float32Array> {
+  const values = await file.floats(key);
   if (values.every(Number.isFinite)) return values;
   throw new PeftTrainError("NOT_FINITE", `${file.path}: tensor "${key}" holds NaN or infinity`, {
     hint: "Take an earlier checkpoint of its run.",
   });
 }
 
-/** Name of a module's tensor in a file. */
-export function factorKey(module: string, side: "A" | "B", layout: KeyLayout = "plain"): string {
-  return `${PREFIX}${layout === "wrapped" ? "model." : ""}${module}.lora_${side}.weight`;
+/** Name of a tensor in a file; `key` without the prefix before BertModel's names. */
+export function tensorName(key: string, layout: KeyLayout): string {
+  return `${PREFIX}${layout === "wrapped" ? "model." : ""}${key}`;
 }

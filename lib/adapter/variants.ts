@@ -60,6 +60,7 @@ const KNOWN_INITS: readonly unknown[] = [
   false,
   "gaussian",
   "eva",
+  "loftq",
   "orthogonal",
   "mica",
   "pissa",
@@ -99,14 +100,11 @@ function refuseInit({ init_lora_weights: init, use_dora }: JsonObject, file: str
   const name = typeof init === "string" ? init.toLowerCase() : init;
   const found = `${file}: init_lora_weights is ${JSON.stringify(init)}`;
   if (!KNOWN_INITS.includes(name)) {
-    const loftq = name === "loftq";
     throw new PeftTrainError(
       "ADAPTER_UNSUPPORTED",
       `${found}, which changed the base weights before training in a way that the file does not tell`,
       {
-        hint: loftq
-          ? "It runs over the 4-bit weights that it was made with: where these are what --load_in_4bit makes, set init_lora_weights to true."
-          : "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA.",
+        hint: "Convert it with PEFT: save_pretrained(..., path_initial_model_for_weight_conversion=...) writes plain LoRA.",
       },
     );
   }

@@ -1,6 +1,7 @@
 import type { CommandModule } from "yargs";
 import { CONVERT_TYPES, KEY_LAYOUTS } from "../merge/convert.js";
 import { type FlagValues, OUTPUT_FLAGS } from "./flags.js";
+import { MODEL_FLAG } from "./merge.js";
 
 export const convertCommand: CommandModule<object, FlagValues> = {
   command: "convert [source]",
@@ -19,6 +20,11 @@ export const convertCommand: CommandModule<object, FlagValues> = {
           group: "Options:",
           describe: `Adapters: names of tensors, as for an encoder or for one that is model of a wrapper (${KEY_LAYOUTS.join(", ")})`,
           defaultDescription: "plain",
+        },
+        model_name_or_path: {
+          ...MODEL_FLAG.model_name_or_path,
+          describe:
+            "Base model of an adapter of PiSSA or OLoRA that PEFT saved, which becomes plain LoRA; also --model",
         },
         ...OUTPUT_FLAGS,
       })

@@ -1,6 +1,7 @@
 import { PeftTrainError } from "../errors.js";
 import { type ConvertOptions, type ConvertResult, convert } from "../merge/convert.js";
 import { jsonLine } from "../train/json-line.js";
+import { prepareEngine } from "./engine.js";
 import { type FlagValues, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { shortPath } from "./terminal.js";
@@ -21,6 +22,8 @@ export async function runConvert(args: FlagValues): Promise<void> {
     result = await convert(source, out, {
       dtype: textFlag(args, "dtype") as ConvertOptions["dtype"],
       layout: textFlag(args, "layout") as ConvertOptions["layout"],
+      model: textFlag(args, "model_name_or_path"),
+      engine: () => prepareEngine("cpu"),
       signal: stop.signal,
     });
   } finally {

@@ -1,4 +1,9 @@
-import { type AdapterDifference, diffAdapters, type ModuleDifference } from "../adapter/difference.js";
+import {
+  type AdapterDifference,
+  diffAdapters,
+  type ModuleDifference,
+  type ParameterDifference,
+} from "../adapter/difference.js";
 import { PeftTrainError } from "../errors.js";
 import { type AdapterDrift, measureAdapters } from "../merge/adapter-drift.js";
 import { probeTexts, type VectorDrift } from "../merge/probe.js";
@@ -57,7 +62,7 @@ export async function runDiff(args: FlagValues): Promise<void> {
 function report(
   a: string,
   b: string,
-  { modules, settings, ...whole }: AdapterDifference,
+  { modules, parameters, settings, ...whole }: AdapterDifference,
   drift: AdapterDrift | undefined,
 ): string {
   const ranks = ({ rankA, rankB }: ModuleDifference): string =>
@@ -72,6 +77,7 @@ function report(
   const head = ["s B A, Frobenius norms", "Rank", `|a|: ${a}`, `|b|: ${b}`, "|a - b| / larger", "Cosine"];
   return [
     table(head, [...rows, ["all", "", ...figures(whole)]], { right: [1, 2, 3, 4, 5] }),
+    ...(parameters.length === 0 ? [] : [parameterTable(a, b, parameters)]),
     ...(settings.length === 0
       ? ["their settings are the same"]
       : [
@@ -82,6 +88,18 @@ function report(
         ]),
     ...(drift === undefined ? [] : [driftTable(a, b, drift)]),
   ].join("\n");
+}
+
+function parameterTable(a: string, b: string, parameters: readonly ParameterDifference[]): string {
+  const rows = parameters.map(({ name, normA, normB, relativeDifference, cosine }) => [
+    name,
+    normA?.toPrecision(4) ?? "-",
+    normB?.toPrecision(4) ?? "-",
+    relativeDifference?.toPrecision(3) ?? "-",
+    cosine?.toFixed(4) ?? "-",
+  ]);
+  const head = ["beside A and B, norms", `|a|: ${a}`, `|b|: ${b}`, "|a - b| / larger", "Cosine"];
+  return table(head, rows, { right: [1, 2, 3, 4] });
 }
 
 function driftTable(a: string, b: string, drift: AdapterDrift): string {

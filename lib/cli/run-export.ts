@@ -2,6 +2,7 @@ import { type ExportFormat, type ExportOptions, type ExportResult, exportModel }
 import type { Pooling } from "../native/types.js";
 import { jsonLine } from "../train/json-line.js";
 import { DownloadProgress } from "./download-progress.js";
+import { prepareEngine } from "./engine.js";
 import { type FlagValues, prefixFlag, readFlags, requireFlags, textFlag } from "./flags.js";
 import { Interrupt } from "./interrupt.js";
 import { duration, shortPath, size } from "./terminal.js";
@@ -38,6 +39,7 @@ export async function runExport(args: FlagValues): Promise<void> {
     queryPrefix: prefixFlag(args, "query_prefix"),
     documentPrefix: prefixFlag(args, "document_prefix"),
     maxLength: flags.max_length as number | undefined,
+    engine: () => prepareEngine("cpu"),
     onDownload: downloads.onDownload,
     onNote: downloads.onNote,
     signal: stop.signal,

@@ -66,7 +66,7 @@ function warningsOf({ warnings, quantized, dtype, drift }: MergeResult): string[
 }
 
 function report(model: string, adapter: string, result: MergeResult, seconds: number): string {
-  const { modules, dtype, sourceFileBytes, fileBytes, drift, output, prefix } = result;
+  const { modules, parameters, dtype, sourceFileBytes, fileBytes, drift, output, prefix } = result;
   // A model's folder has no prefix of its own, as an adapter's has.
   const prefixFlag = prefix === "" ? "" : ` --prefix=${shellQuote(prefix)}`;
   return [
@@ -75,7 +75,7 @@ function report(model: string, adapter: string, result: MergeResult, seconds: nu
       [[`${drift.texts} texts`, drift.mean.toExponential(1), drift.worst.toExponential(1)]],
       { right: [1, 2] },
     ),
-    `${modules} modules of ${adapter} are in the weights, ${dtype}: ${size(sourceFileBytes)} before, ${size(fileBytes)} now`,
+    `${modules} modules${parameters === 0 ? "" : ` and ${parameters} parameters`} of ${adapter} are in the weights, ${dtype}: ${size(sourceFileBytes)} before, ${size(fileBytes)} now`,
     `${shortPath(output)}: written from ${model} in ${duration(seconds)}`,
     nextSteps([
       `npx peft-train encode texts.txt --model_name_or_path=${shellQuote(shortPath(output))}${prefixFlag} --out=vectors.npy`,

@@ -2,11 +2,13 @@ import { copyFile, mkdir, readdir } from "node:fs/promises";
 import path from "node:path";
 import { writeDurably } from "../adapter/durable.js";
 import { openAdapterFolder } from "../adapter/folder.js";
-import { readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter.js";
+import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { outputError } from "../data/file-error.js";
+import type { LoadOptions } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
+import { readMergeable } from "../merge/mergeable.js";
 import { mergeTensors } from "../merge/merged-weights.js";
 import { plainConfig, writeModelFolder } from "../merge/model-folder.js";
 import { TOKENIZER_FILES } from "../model/description.js";
@@ -42,6 +44,8 @@ export interface ExportOptions {
   documentPrefix?: string | undefined;
   /** sentence-transformers: tokens of a text. Default: likewise, or all positions. */
   maxLength?: number | undefined;
+  /** Where the engine comes from, which only adapters of PiSSA and OLoRA as PEFT saves them need. */
+  engine?: LoadOptions["engine"];
   /** Bytes of a model or adapter of the Hub that are here, and in all. */
   onDownload?: HubAccess["onProgress"];
   /** What is worth a word, such as a Hub that does not answer while the cache does. */
@@ -57,6 +61,8 @@ export interface ExportResult {
   dtype: FloatType;
   /** Modules that the adapter changed. */
   modules: number;
+  /** Tensors of the base that are the adapter's own now, as of modules_to_save and bias. */
+  parameters: number;
   /** File of the weights, below `output`, and its size. */
   weights: string;
   weightsBytes: number;
@@ -85,8 +91,8 @@ export async function exportModel(
   const access = { signal: options.signal, onProgress: options.onDownload, onNote: options.onNote };
   const source = await openModelFolder(model, access);
   const { adapter: name } = options;
-  const warnings = name === undefined ? [] : (await openAdapterFolder(name, source, access)).warnings;
-  const adapter = name === undefined ? undefined : await readStoredAdapter(name, access, "mergeable");
+  const opened = name === undefined ? undefined : await openAdapterFolder(name, source, access);
+  const adapter = opened && (await readMergeable(opened, source, options));
   await using folder = await AtomicFolder.create(output);
   const job = { source, adapter, dtype, options, draft: folder.draft };
   let weights = "model.safetensors";
@@ -101,7 +107,9 @@ export async function exportModel(
   const { bytes } = await sha256(path.join(folder.draft, weights));
   await folder.commit();
   const modules = adapter?.modules.size ?? 0;
-  return { output: folder.path, format, dtype, modules, weights, weightsBytes: bytes, warnings };
+  const parameters = adapter?.own.size ?? 0;
+  const warnings = opened?.warnings ?? [];
+  return { output: folder.path, format, dtype, modules, parameters, weights, weightsBytes: bytes, warnings };
 }
 
 interface Job {

@@ -11,7 +11,7 @@ import { asProblem, type Problem } from "./inspect.js";
 export interface AdapterDescription {
   peftType: string | null;
   baseModel: string | null;
-  /** More than A and B: use_dora, lora_bias, or how it took A and B out of the base. */
+  /** More than A and B: use_dora, lora_bias, bias, modules_to_save, or how it took A and B out of the base. */
   variants: string[];
   r: number | null;
   loraAlpha: number | null;
@@ -93,7 +93,8 @@ function matricesOf(
 ): Pick<AdapterDescription, "modules" | "ranks" | "scales" | "parameters" | "layout" | "record" | "memory"> {
   const all = [...(stored?.modules.values() ?? [])];
   const distinct = (values: number[]): number[] => [...new Set(values)].sort((a, b) => a - b);
-  const parameters = stored && all.reduce((sum, one) => sum + parametersOf(one), 0);
+  const own = [...(stored?.own.values() ?? [])].reduce((sum, { values }) => sum + values.length, 0);
+  const parameters = stored && all.reduce((sum, one) => sum + parametersOf(one), own);
   const { training: _, ...record } = stored?.record ?? { training: undefined };
   return {
     modules: stored?.modules.size,
@@ -109,5 +110,8 @@ function matricesOf(
 function variantsOf(config: JsonObject): string[] {
   const init = config.init_lora_weights;
   const named = ["use_rslora", "use_dora", "lora_bias"].filter((key) => config[key] === true);
+  const { bias, modules_to_save: saved } = config;
+  if (typeof bias === "string" && bias !== "none") named.push(`bias ${bias}`);
+  if (Array.isArray(saved) && saved.length > 0) named.push(`modules_to_save ${saved.join(", ")}`);
   return typeof init === "string" ? [...named, init] : named;
 }

@@ -1,15 +1,16 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { formatAdapterConfig } from "../adapter/config.js";
-import { CONFIG_FILE } from "../adapter/folder.js";
-import type { LoraConfig } from "../adapter/lora-config.js";
+import { CONFIG_FILE, openAdapterFolder } from "../adapter/folder.js";
+import { configInLayout } from "../adapter/layout.js";
 import { type KeyLayout, readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter.js";
 import { writeFactors } from "../adapter/write-factors.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
+import type { LoadOptions } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
 import { openModelFolder } from "../model/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { FloatType } from "../model/tensor-writer.js";
+import { readMergeable } from "./mergeable.js";
 import { writeModelFolder } from "./model-folder.js";
 
 export const CONVERT_TYPES: readonly FloatType[] = ["float32", "float16", "bfloat16"];
@@ -21,6 +22,10 @@ export interface ConvertOptions {
   dtype?: FloatType | undefined;
   /** Adapters: names of tensors as PEFT writes them for an encoder (plain, the default), or for one that is `model` of a wrapper. */
   layout?: KeyLayout | undefined;
+  /** Base model of an adapter of PiSSA or OLoRA as PEFT saves it, which becomes plain LoRA over it. */
+  model?: string | undefined;
+  /** Where the engine comes from, which only such adapters need. */
+  engine?: LoadOptions["engine"];
   signal?: AbortSignal | undefined;
 }
 
@@ -65,17 +70,18 @@ export async function convert(
     () => true,
     () => false,
   );
-  if (!isAdapter && layout !== undefined) {
+  const forAdapters = layout !== undefined ? "layout" : options.model !== undefined ? "model" : undefined;
+  if (!isAdapter && forAdapters !== undefined) {
     throw new PeftTrainError(
       "USAGE",
-      `layout is for adapters, and ${source} is none: it has no ${CONFIG_FILE}`,
+      `${forAdapters} is for adapters, and ${source} is none: it has no ${CONFIG_FILE}`,
       {
         hint: "Leave it out, or give the folder of an adapter.",
       },
     );
   }
   return isAdapter
-    ? convertAdapter(source, output, dtype, layout ?? "plain", options.signal)
+    ? convertAdapter(source, output, dtype, options)
     : convertModel(source, output, dtype, options.signal);
 }
 
@@ -83,14 +89,15 @@ async function convertAdapter(
   source: string,
   output: string,
   dtype: FloatType,
-  layout: KeyLayout,
-  signal: AbortSignal | undefined,
+  options: ConvertOptions,
 ): Promise<ConvertResult> {
-  const adapter = await readStoredAdapter(source);
+  const { layout = "plain", signal } = options;
+  const adapter = await readAdapter(source, options);
   await using folder = await AtomicFolder.create(output);
   await writeFactors(folder.draft, {
     modules: adapter.modules,
-    config: configFor(adapter, layout),
+    own: adapter.own,
+    config: configInLayout(adapter, layout),
     record: adapter.record,
     dtype,
     layout,
@@ -100,6 +107,13 @@ async function convertAdapter(
   await folder.commit();
   const from = `${adapter.layout} names, ${adapter.dtypes.join(" and ")}`;
   return { output: folder.path, kind: "adapter", from, to: `${layout} names, ${dtype}` };
+}
+
+async function readAdapter(source: string, options: ConvertOptions): Promise<StoredAdapter> {
+  const { model, signal } = options;
+  if (model === undefined) return readStoredAdapter(source);
+  const base = await openModelFolder(model, { signal });
+  return readMergeable(await openAdapterFolder(source, base, { signal }), base, options);
 }
 
 async function convertModel(
@@ -115,45 +129,6 @@ async function convertModel(
   await folder.commit();
   const from = model.quantized === undefined ? "plain numbers" : describeStorage(model.quantized);
   return { output: folder.path, kind: "model", from, to: dtype };
-}
-
-/** The same settings; where names change, every module by its new name, for patterns may have meant the old ones. */
-function configFor(adapter: StoredAdapter, layout: KeyLayout): string {
-  const { config, record, modules } = adapter;
-  const prefix = layout === "wrapped" ? "model." : "";
-  const spec = {
-    modules: [...modules].map(([name, { rank, scale }]) => ({ name: prefix + name, rank, scale })),
-    dropout: config.lora.loraDropout,
-  };
-  const base = config.baseModel ?? record?.baseModel ?? null;
-  const revision = typeof config.raw.revision === "string" ? config.raw.revision : null;
-  if (layout === adapter.layout) return formatAdapterConfig(config.lora, spec, base, revision);
-  const { r, loraAlpha, useRslora } = config.lora;
-  const alphaOf = (rank: number, scale: number): number => scale * (useRslora ? Math.sqrt(rank) : rank);
-  const differing = (
-    value: (one: { rank: number; scale: number }) => number,
-    usual: number,
-  ): Record<string, number> =>
-    Object.fromEntries(
-      spec.modules
-        .map((one): [string, number] => [one.name, value(one)])
-        .filter(([, found]) => found !== usual),
-    );
-  const lora: LoraConfig = {
-    ...config.lora,
-    targetModules: spec.modules.map(({ name }) => name),
-    excludeModules: null,
-    layersToTransform: null,
-    layersPattern: null,
-    rankPattern: differing(({ rank }) => rank, r),
-    alphaPattern: differing(({ rank, scale }) => exact(alphaOf(rank, scale)), loraAlpha),
-  };
-  return formatAdapterConfig(lora, spec, base, revision);
-}
-
-/** alpha was divided and multiplied by the same number: off by its last bit at most. */
-function exact(alpha: number): number {
-  return Number(alpha.toPrecision(12));
 }
 
 function stopIf(signal: AbortSignal | undefined, output: string): void {

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { writeDurably } from "../adapter/durable.js";
 import { openAdapterFolder } from "../adapter/folder.js";
-import { readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter.js";
+import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { Encoder, type LoadOptions } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
@@ -15,6 +15,7 @@ import { snakeCaseKeys } from "../train/json-line.js";
 import { quantizeRequest } from "../train/options/quantize-settings.js";
 import { writeSentenceModules } from "../train/output/sentence-modules.js";
 import { VERSION } from "../version.js";
+import { readMergeable } from "./mergeable.js";
 import { writeModelFolder } from "./model-folder.js";
 import { type Probe, probeTexts, probeVectors, type VectorDrift, vectorDrift } from "./probe.js";
 
@@ -59,6 +60,8 @@ export interface MergeResult {
   dtype: MergeType;
   /** Modules that the adapter changed. */
   modules: number;
+  /** Tensors of the base that are the adapter's own now, as of modules_to_save and bias. */
+  parameters: number;
   /** What the adapter was trained to have before a text, which whoever encodes with the merged model has to put there. */
   prefix: string;
   /** model.safetensors before and after. */
@@ -72,7 +75,8 @@ export interface MergeResult {
 }
 
 /**
- * Writes a model folder whose weights hold what an adapter adds: W + scale * B A. A quantised base is brought to float32 first.
+ * Writes a model folder whose weights hold what an adapter adds: W + scale * B A, and its own parameters in place of the base's. A quantised
+ * base is brought to float32 first.
  * @param output A folder that is not there, or empty; it appears whole or not at all.
  * @throws MERGE_DRIFT above the tolerance, USAGE, ADAPTER_MISMATCH, NOT_FINITE, OUTPUT_EXISTS, OUTPUT_UNWRITABLE, ABORTED, and as
  * for loading model and adapter.
@@ -93,13 +97,13 @@ export async function mergeAdapter(
   }
   const access = { signal: options.signal, onProgress: options.onDownload, onNote: options.onNote };
   const source = await openModelFolder(model, access);
-  const { warnings } = await openAdapterFolder(adapter, source, access);
-  const stored = await readStoredAdapter(adapter, access, "mergeable");
+  const opened = await openAdapterFolder(adapter, source, access);
+  const stored = await readMergeable(opened, source, options);
   const texts = options.probe ?? (await probeTexts());
   if (texts.length === 0) throw new PeftTrainError("DATA_EMPTY", "the probe holds no texts");
   await using folder = await AtomicFolder.create(output);
   const merge = new Merge({ model, adapter, output, dtype, source, stored, texts, options });
-  return { ...(await merge.into(folder)), warnings };
+  return { ...(await merge.into(folder)), warnings: opened.warnings };
 }
 
 interface Job {
@@ -128,6 +132,7 @@ class Merge {
       output: folder.path,
       dtype,
       modules: stored.modules.size,
+      parameters: stored.own.size,
       prefix: stored.record?.question1Prefix ?? "",
       sourceFileBytes: (await sha256(source.weightsPath)).bytes,
     };

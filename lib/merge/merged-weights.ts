@@ -8,8 +8,8 @@ import type { FloatType } from "../model/tensor-writer.js";
 export type MergeTensor = (name: string, values: Float32Array) => Float32Array;
 
 /**
- * W, or W + scale * B A where the adapter has a module, every row of it brought to its magnitude with DoRA; b + scale * B's bias. All
- * in double precision and rounded once.
+ * The adapter's own tensor where it has one; else W, or W + scale * B A where the adapter has a module, every row of it brought to its magnitude with DoRA; b + scale * B's bias. All
+ * in double precision and rounded once; an own bias is what B's bias is added to.
  * @param type What the result is to be held in: it has to fit.
  * @throws ADAPTER_MISMATCH for an adapter of other modules; what it returns, NOT_FINITE.
  */
@@ -19,7 +19,9 @@ export function mergeTensors(
   type: FloatType,
 ): MergeTensor {
   const targets = adapter === undefined ? new Map<string, string>() : targetTensors(weights, adapter);
-  return (name, values) => {
+  const own = adapter === undefined ? new Map<string, Float32Array>() : ownTensors(weights, adapter);
+  return (name, found) => {
+    const values = own.get(name) ?? found;
     const module = targets.get(name);
     const factors = module === undefined ? undefined : adapter?.modules.get(module);
     const merged =
@@ -35,25 +37,41 @@ export function mergeTensors(
 
 /** Modules of the adapter by the names of the tensors that they change. */
 function targetTensors(weights: ModelWeights, adapter: StoredAdapter): Map<string, string> {
-  const { file, prefix } = weights;
   const targets = new Map<string, string>();
   for (const [module, { inputs, outputs, bias }] of adapter.modules) {
-    const wanted = [["weight", [outputs, inputs]] as const, ...(bias ? [["bias", [outputs]] as const] : [])];
-    for (const [kind, shape] of wanted) {
-      const name = `${prefix}${module}.${kind}`;
-      const found = file.tensors.has(name) ? `[${weights.shape(name).join(", ")}]` : undefined;
-      if (found !== `[${shape.join(", ")}]`) {
-        throw new PeftTrainError(
-          "ADAPTER_MISMATCH",
-          `${adapter.name} changes the ${kind} of ${module}, of shape [${shape.join(", ")}]; in ${file.path} it is ` +
-            (found === undefined ? "not there" : `of shape ${found}`),
-          { hint: "Give the base model that the adapter was trained on." },
-        );
-      }
-      targets.set(name, module);
-    }
+    targets.set(requireTensor(weights, adapter, `${module}.weight`, [outputs, inputs]), module);
+    if (bias) targets.set(requireTensor(weights, adapter, `${module}.bias`, [outputs]), module);
   }
   return targets;
+}
+
+/** Numbers of the adapter that take the place of the base's, by the names of these. */
+function ownTensors(weights: ModelWeights, adapter: StoredAdapter): Map<string, Float32Array> {
+  return new Map(
+    [...adapter.own].map(([name, { shape, values }]) => [
+      requireTensor(weights, adapter, name, shape),
+      values,
+    ]),
+  );
+}
+
+/** @returns Its name in the file. @throws ADAPTER_MISMATCH unless it is there, and of the shape. */
+function requireTensor(
+  weights: ModelWeights,
+  adapter: StoredAdapter,
+  name: string,
+  shape: readonly number[],
+): string {
+  const full = weights.prefix + name;
+  const { file } = weights;
+  const found = file.tensors.has(full) ? `[${weights.shape(full).join(", ")}]` : undefined;
+  if (found === `[${shape.join(", ")}]`) return full;
+  throw new PeftTrainError(
+    "ADAPTER_MISMATCH",
+    `${adapter.name} changes ${name}, of shape [${shape.join(", ")}]; in ${file.path} it is ` +
+      (found === undefined ? "not there" : `of shape ${found}`),
+    { hint: "Give the base model that the adapter was trained on." },
+  );
 }
 
 function adapted(values: Float32Array, factors: LoraFactors): Float32Array {

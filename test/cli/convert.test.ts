@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { readStoredAdapter } from "../../lib/adapter/stored-adapter.js";
+import { distance, type LoraFactors } from "../../lib/adapter/factors.js";
+import { readStoredAdapter, type StoredAdapter } from "../../lib/adapter/stored-adapter.js";
 import { Encoder } from "../../lib/encoder.js";
 import { ModelWeights } from "../../lib/model/model-weights.js";
 import { goldenPath, manifest } from "../parity/golden.js";
@@ -23,6 +24,19 @@ beforeAll(() => {
   writeTinyModel(temporary.path("model"));
 });
 
+/** What is not written out module by module where names change. */
+function settings({ config }: StoredAdapter): unknown {
+  const { r, loraDropout, useRslora, useDora, loraBias, bias, modulesToSave } = config.lora;
+  const saved = modulesToSave && [...modulesToSave].sort();
+  return { r, loraDropout, useRslora, useDora, loraBias, bias, saved };
+}
+
+/** Of the products B A. */
+function relative(a: LoraFactors, b: LoraFactors): number {
+  const { difference, normX } = distance(a, b);
+  return difference / normX;
+}
+
 describe("convert of an adapter", () => {
   const adapter = (name: string) => goldenPath(`adapters/${name}`);
 
@@ -37,18 +51,30 @@ describe("convert of an adapter", () => {
   });
 
   // Patterns, regular expressions and layers_to_transform are written for one set of names.
-  const plain = Object.keys(manifest.adapters).filter(
-    (name) => !/^(dora|lora-bias|pissa|olora)(?!-converted)/.test(name),
-  );
-  for (const name of plain) {
-    it(`there and back is the same adapter: ${name}`, async () => {
-      await converted(adapter(name), `w-${name}`, "--layout=wrapped");
+  const own = ["bias-all", "lora-only", "norms-and-biases", "embeddings", "whole-layer"];
+  const cases = [
+    ...Object.keys(manifest.adapters).flatMap((name) =>
+      /^(pissa|olora)$/.test(name) ? [] : `adapters/${name}`,
+    ),
+    ...own.map((name) => `own/${name}`),
+  ];
+  for (const path of cases) {
+    it(`there and back is the same adapter: ${path}`, async () => {
+      const name = path.replace("/", "-");
+      await converted(goldenPath(path), `w-${name}`, "--layout=wrapped");
       await converted(temporary.path(`w-${name}`), `p-${name}`, "--quiet");
       const [first, ...others] = await Promise.all(
-        [adapter(name), temporary.path(`w-${name}`), temporary.path(`p-${name}`)].map((one) =>
+        [goldenPath(path), temporary.path(`w-${name}`), temporary.path(`p-${name}`)].map((one) =>
           readStoredAdapter(one),
         ),
       );
+      const before = readRaw(`${goldenPath(path)}/adapter_model.safetensors`);
+      const after = readRaw(temporary.path(`p-${name}`, "adapter_model.safetensors"));
+      // PEFT writes what its wrappers hold of a LayerNorm twice more with bias "all".
+      const wanted = [...before].filter(([key]) => !/\.(original_module|modules_to_save)\.bias$/.test(key));
+      expect([...after.keys()].sort()).toEqual(wanted.map(([key]) => key).sort());
+      for (const [key, { bytes }] of wanted)
+        expect(bytes.equals(after.get(key)?.bytes as Buffer), key).toBe(true);
       expect(others.map(({ layout }) => layout)).toEqual(["wrapped", "plain"]);
       for (const other of others) {
         expect([...other.modules.keys()].sort()).toEqual([...(first?.modules.keys() ?? [])].sort());
@@ -56,9 +82,12 @@ describe("convert of an adapter", () => {
           const found = other.modules.get(module);
           expect(found).toMatchObject({ rank: wanted.rank });
           expect(found?.scale).toBeCloseTo(wanted.scale, 12);
-          expect(found?.a).toEqual(wanted.a);
-          expect(found?.b).toEqual(wanted.b);
+          for (const part of ["a", "b", "magnitude", "bias"] as const) {
+            expect(found?.[part], part).toEqual(wanted[part]);
+          }
         }
+        expect(other.own).toEqual(first?.own);
+        expect(settings(other)).toEqual(settings(first as StoredAdapter));
       }
     });
   }
@@ -85,6 +114,36 @@ describe("convert of an adapter", () => {
       const cosine = x.reduce((sum, value, i) => sum + value * (y[i] as number), 0);
       expect(cosine).toBeGreaterThan(dtype === "float16" ? 1 - 1e-6 : 1 - 1e-4);
       expect(x).not.toEqual(y);
+    }
+  });
+});
+
+describe("convert of an adapter over a part of its base", () => {
+  it("makes plain LoRA of it, which gives the same vectors", async () => {
+    cpSync(goldenPath("models/plain"), temporary.path("golden"), { recursive: true });
+    cpSync(temporary.path("model", "tokenizer.json"), temporary.path("golden", "tokenizer.json"));
+    const source = goldenPath("adapters/pissa");
+    const refused = await run("convert", source, "--out=no");
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(
+      /init_lora_weights is "pissa", .*\nhint: npx peft-train convert ADAPTER --model BASE --out DIR/,
+    );
+    for (const layout of ["plain", "wrapped"]) {
+      const args = ["convert", source, "--model=golden", `--out=pissa-${layout}`, `--layout=${layout}`];
+      const { stdout, stderr, code } = await runCli(args, { cwd: temporary.path() });
+      expect([stderr, code]).toEqual(["", 0]);
+      expect(stdout).toMatch(/now (plain|wrapped) names, float32\n$/);
+      const { config, modules } = await readStoredAdapter(temporary.path(`pissa-${layout}`));
+      expect(config.lora).toMatchObject({ r: 8, loraAlpha: 12, initLoraWeights: true });
+      const theirs = await readStoredAdapter(`${source}-converted`);
+      for (const [name, { rank, scale, a }] of theirs.modules) {
+        expect(modules.get(name)).toMatchObject({ rank, scale });
+        // What was trained; the other half are singular vectors, free in sign.
+        expect(modules.get(name)?.a.subarray(0, a.length / 2)).toEqual(a.subarray(0, a.length / 2));
+        expect(
+          relative(modules.get(name) as LoraFactors, theirs.modules.get(name) as LoraFactors),
+        ).toBeLessThan(1e-5);
+      }
     }
   });
 });
@@ -128,6 +187,7 @@ describe("convert of a model", () => {
       2,
     ],
     [["model", "--out=x", "--layout=wrapped"], /layout is for adapters, and model is none/, 2],
+    [["model", "--out=x", "--model=model"], /model is for adapters, and model is none/, 2],
     [["model", "--out=model"], /model is not empty/, 1],
   ])("refuses %j", async (args, message, expected) => {
     const { stderr, stdout, code } = await run("convert", ...args);

@@ -1,10 +1,11 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { beforeAll, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { compareAdapters } from "../../lib/adapter/difference.js";
-import { product } from "../../lib/adapter/factors.js";
+import { type LoraFactors, product } from "../../lib/adapter/factors.js";
 import { readStoredAdapter } from "../../lib/adapter/stored-adapter.js";
+import { goldenPath } from "../parity/golden.js";
 import { type Outcome, runCli } from "../support/cli.js";
 import { writePairs } from "../support/pairs-file.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
@@ -59,6 +60,62 @@ it("norms, differences and cosines are those of the products themselves", async 
     ["loraAlpha", 8, 2],
     ["targetModules", ["query", "value"], ["intermediate.dense", "query", "value"]],
   ]);
+});
+
+describe("what is beside A and B", () => {
+  const read = (name: string) => readStoredAdapter(goldenPath(name));
+
+  it("are magnitudes and biases on B, times their scale", async () => {
+    for (const [name, part, suffix] of [
+      ["adapters/dora", "magnitude", "lora_magnitude_vector"],
+      ["adapters/lora-bias", "bias", "lora_B.bias"],
+    ] as const) {
+      const [a, b] = [await read(name), await read(name)];
+      const key = "encoder.layer.1.attention.self.value";
+      const [x, y] = [a, b].map((one) => one.modules.get(key) as LoraFactors) as [LoraFactors, LoraFactors];
+      const values = x[part] as Float64Array;
+      y[part] = values.map((value, i) => value + (i === 3 ? 0.5 : 0));
+      const scale = part === "bias" ? x.scale : 1;
+      const { parameters } = compareAdapters(a, b);
+      expect(parameters.map((one) => one.name).sort()).toEqual(
+        [...a.modules.keys()].map((module) => `${module}.${suffix}`).sort(),
+      );
+      const [normA, normB] = [x, y].map((one) => scale * Math.hypot(...(one[part] as Float64Array))) as [
+        number,
+        number,
+      ];
+      const found = parameters.find((one) => one.name === `${key}.${suffix}`);
+      expect(found?.normA).toBeCloseTo(normA, 10);
+      expect(found?.normB).toBeCloseTo(normB, 10);
+      expect(found?.relativeDifference).toBeCloseTo((0.5 * scale) / Math.max(normA, normB), 10);
+      const others = parameters.filter((one) => one !== found);
+      expect(
+        others.every((one) => one.relativeDifference === 0 && Math.abs((one.cosine ?? 0) - 1) < 1e-12),
+      ).toBe(true);
+    }
+  });
+
+  it("are parameters of their own, by the names that they have in the base", async () => {
+    const { parameters } = compareAdapters(await read("own/bias-all"), await read("own/norms"));
+    const both = parameters.find(({ name }) => name === "embeddings.LayerNorm.bias");
+    expect(both).toMatchObject({ normA: expect.any(Number), cosine: expect.any(Number) });
+    expect(both?.relativeDifference).toBeGreaterThan(0.01);
+    const wrapped = parameters.find(({ name }) => name === "encoder.layer.0.attention.self.query.bias");
+    expect(wrapped).toMatchObject({ normA: expect.any(Number), normB: undefined, cosine: undefined });
+    const args = ["diff", goldenPath("own/bias-all"), goldenPath("own/norms")];
+    const { stdout, stderr, code } = await run(...args);
+    expect([stderr, code]).toEqual(["", 0]);
+    expect(stdout).toMatch(/│ encoder\.layer\.0\.attention\.self\.query\.bias +│ +\d\.\d+ │ +- │ +- │ +- │/);
+    expect(stdout).toMatch(/│ embeddings\.LayerNorm\.bias +│ +\d\.\d+ │ +\d\.\d+ │ +\d\.\d+ │ +\d\.\d{4} │/);
+    const json = JSON.parse((await run(...args, "--json")).stdout);
+    expect(json.parameters).toHaveLength(parameters.length);
+  });
+
+  it("over a part of the base, it is refused with the command that helps", async () => {
+    const { stderr, code } = await run("diff", goldenPath("adapters/pissa"), goldenPath("adapters/pissa"));
+    expect(stderr).toMatch(/init_lora_weights is "pissa", .*\nhint: npx peft-train convert/);
+    expect(code).toBe(1);
+  });
 });
 
 it("diff shows them as a table, and with a model how far texts move", async () => {

@@ -113,6 +113,33 @@ describe("export --format onnx", () => {
     expect(worst(found?.data as Float32Array, base)).toBeGreaterThan(0.01); // the adapter is in it
   });
 
+  it("holds biases and modules of an adapter's own, and so do the folders of transformers and sentence-transformers", async () => {
+    const own = ["--bias=all", "--modules_to_save=LayerNorm,output.dense,position_embeddings"];
+    await ok(BASE, ...TRAIN, ...own, "--output_dir=own");
+    const wanted = await vectors("own", BASE, "--adapter=own");
+    await exported("own-onnx", "--format=onnx", "--model=model", "--adapter=own", "--sentence_embedding");
+    const session = await InferenceSession.create(temporary.path("own-onnx", "onnx", "model.onnx"));
+    const { sentence_embedding: found } = await session.run(await padded("own-onnx"));
+    expect(worst(found?.data as Float32Array, wanted)).toBeLessThan(TOLERANCE);
+    for (const format of ["transformers", "sentence-transformers"]) {
+      await exported(`own-${format}`, `--format=${format}`, "--model=model", "--adapter=own");
+      const rows = await vectors(`v-${format}`, `--model_name_or_path=own-${format}`, "--prefix=query: ");
+      expect(
+        worst(
+          rows.flatMap((row) => [...row]),
+          wanted,
+        ),
+      ).toBeLessThan(TOLERANCE);
+    }
+    const base = await vectors("own-base", BASE, "--prefix=query: ");
+    expect(
+      worst(
+        base.flatMap((row) => [...row]),
+        wanted,
+      ),
+    ).toBeGreaterThan(0.01);
+  });
+
   it("pools and scales as it is told", async () => {
     await exported(
       "cls",

@@ -8,6 +8,7 @@ import { readRaw } from "../support/quant-golden.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { writeTinyModel } from "../support/tiny-model.js";
 
+type RawTensors = ReturnType<typeof readRaw>;
 const temporary = temporaryFolder();
 const runHere = (args: string[]): Promise<Outcome> => runCli(args, { cwd: temporary.path() });
 
@@ -57,6 +58,15 @@ beforeAll(async () => {
     "--quiet",
   );
 });
+
+/** The adapter as PEFT would have saved it, had it begun with a part of the base. */
+function begunWith(init: string): void {
+  const folder = temporary.path(init);
+  mkdirSync(folder);
+  cpSync(temporary.path("adapter", "adapter_model.safetensors"), join(folder, "adapter_model.safetensors"));
+  const config = JSON.parse(readFileSync(temporary.path("adapter", "adapter_config.json"), "utf8"));
+  writeFileSync(join(folder, "adapter_config.json"), JSON.stringify({ ...config, init_lora_weights: init }));
+}
 
 describe("merge", () => {
   it("writes a model that is base and adapter, and says how near", async () => {
@@ -183,6 +193,46 @@ describe("merge", () => {
     expect(worstCosine(await vectors("m-dora", "--prefix=query: "), wanted)).toBeGreaterThan(1 - 1e-6);
   });
 
+  it("puts biases and modules of the adapter's own in place of the base's", async () => {
+    const flags = ["--dataset_name=train.csv", "--max_train_steps=4", "--learning_rate=0.05", "--quiet"];
+    const own = ["--bias=all", "--modules_to_save=LayerNorm,1.output.dense,word_embeddings,pooler"];
+    await ok("--model_name_or_path=model", ...flags, ...own, "--output_dir=own");
+    const { stdout } = await ok("merge", "--model=model", "--adapter=own", "--out=m-own");
+    // 18 biases, weights of 5 LayerNorms, word embeddings, a matrix of layer 1, and the pooler's.
+    const count = 18 + 5 + 1 + 1 + 1;
+    expect(stdout).toMatch(
+      new RegExp(`6 modules and ${count} parameters of own are in the weights, float32`),
+    );
+    const wanted = await vectors("model", "--adapter=own");
+    const found = await vectors("m-own", "--prefix=query: ");
+    expect(Math.max(...found.map((value, i) => Math.abs(value - (wanted[i] as number))))).toBeLessThan(2e-6);
+    const [adapter, before, after] = [
+      ["own", "adapter_model.safetensors"],
+      ["model", "model.safetensors"],
+      ["m-own", "model.safetensors"],
+    ].map((path) => readRaw(temporary.path(...path))) as [RawTensors, RawTensors, RawTensors];
+    expect([...after.keys()].sort()).toEqual([...before.keys()].sort());
+    for (const name of ["embeddings.word_embeddings.weight", "encoder.layer.1.output.dense.weight"]) {
+      const saved = adapter.get(`base_model.model.${name}`)?.bytes as Buffer;
+      expect(after.get(name)?.bytes.equals(saved), name).toBe(true);
+      expect(before.get(name)?.bytes.equals(saved), name).toBe(false);
+    }
+  });
+
+  it.each(["pissa", "olora"])("merges and exports what runs over a part of the base: %s", async (init) => {
+    begunWith(init);
+    const { stdout } = await ok("merge", "--model=model", `--adapter=${init}`, `--out=m-${init}`, "--json");
+    expect(JSON.parse(stdout).drift.worst).toBeLessThan(1e-8);
+    const wanted = await vectors("model", `--adapter=${init}`, "--prefix=query: ");
+    const plain = await vectors("model", "--adapter=adapter");
+    expect(worstCosine(wanted, plain)).toBeLessThan(0.99);
+    const args = ["--format=transformers", "--model=model", `--adapter=${init}`, `--out=e-${init}`];
+    await ok("export", ...args, "--quiet");
+    for (const folder of [`m-${init}`, `e-${init}`]) {
+      expect(worstCosine(await vectors(folder, "--prefix=query: "), wanted)).toBeGreaterThan(1 - 1e-6);
+    }
+  });
+
   it("keeps the pooling that the adapter was trained with", async () => {
     await ok(
       "--model_name_or_path=model",
@@ -216,21 +266,14 @@ describe("merge", () => {
     [["--model=model", "--adapter=model", "--out=x"], /model has no adapter_config\.json/, 1],
     [["--model=model", "--adapter=adapter", "--out=x", "--probe=none.txt"], /there is no file none\.txt/, 1],
     [["--model=other", "--adapter=adapter", "--out=x"], /adapter was trained on model, whose weights/, 1],
-    [["--model=model", "--adapter=pissa", "--out=x"], /init_lora_weights is "pissa"/, 1],
+    [
+      ["--model=model", "--adapter=pissa_niter_4", "--out=x"],
+      /init_lora_weights is "pissa_niter_4", .*\nhint: Convert it with PEFT/,
+      1,
+    ],
   ])("refuses %j", async (args, message, expected) => {
     if (args.includes("--model=other")) writeTinyModel(temporary.path("other"), { seed: 5 });
-    if (args.includes("--adapter=pissa")) {
-      mkdirSync(temporary.path("pissa"));
-      cpSync(
-        temporary.path("adapter", "adapter_model.safetensors"),
-        temporary.path("pissa", "adapter_model.safetensors"),
-      );
-      const config = JSON.parse(readFileSync(temporary.path("adapter", "adapter_config.json"), "utf8"));
-      writeFileSync(
-        join(temporary.path("pissa"), "adapter_config.json"),
-        JSON.stringify({ ...config, init_lora_weights: "pissa" }),
-      );
-    }
+    if (args.includes("--adapter=pissa_niter_4")) begunWith("pissa_niter_4");
     const { stderr, stdout, code } = await runHere(["merge", ...args]);
     expect(stderr).toMatch(message);
     expect([stdout, code]).toEqual(["", expected]);

@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { parseAdapterConfig } from "../../lib/adapter/config.js";
+import { resolveTargets } from "../../lib/adapter/targets.js";
 import { loadEngine } from "../../lib/native/load.js";
 import type {
   AdapterSpec,
@@ -104,6 +106,13 @@ export interface GoldenOptions {
 export function goldenSpec(name: string, dropout = 0): AdapterSpec {
   const { modules, variant } = pick(manifest.adapters, name);
   return { modules, dropout, ...variant };
+}
+
+/** What the engine is told of an adapter folder over the model `plain`. */
+export function specOfFolder(folder: string): AdapterSpec {
+  const file = goldenPath(`${folder}/adapter_config.json`);
+  const { lora } = parseAdapterConfig(JSON.parse(readFileSync(file, "utf8")), file);
+  return resolveTargets(lora, { shape: goldenShape("plain"), hasPooler: true });
 }
 
 /**

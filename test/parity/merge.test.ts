@@ -12,7 +12,7 @@ const temporary = temporaryFolder();
 /** As for the adapter on its base: float32 sums in another order, on entries of up to 0.5. */
 const TOLERANCE = 1e-5;
 
-/** They run over what they left of the base, which only the engine finds again. */
+/** They run over what they left of the base, which only the engine finds again: own-merge.test.ts. */
 const SPLIT = ["pissa", "olora"];
 
 describe("weights merged here give the embeddings of PEFT's adapter", () => {
@@ -25,7 +25,7 @@ describe("weights merged here give the embeddings of PEFT's adapter", () => {
     it(name, async () => {
       const plain = name.replace("-wrapped", "");
       const { model } = pick(manifest.adapters, plain);
-      const adapter = await readStoredAdapter(goldenPath(`adapters/${name}`), {}, "mergeable");
+      const adapter = await readStoredAdapter(goldenPath(`adapters/${name}`));
       const file = temporary.path(`${name}.safetensors`);
       {
         await using weights = await ModelWeights.open(goldenPath(`models/${model}/model.safetensors`));
@@ -47,16 +47,4 @@ describe("weights merged here give the embeddings of PEFT's adapter", () => {
       }
     });
   }
-});
-
-it.each([
-  ["pissa", /init_lora_weights is "pissa"/],
-  ["olora", /init_lora_weights is "olora"/],
-])("what runs over a part of the base is refused by name: %s", async (name, message) => {
-  await expect(readStoredAdapter(goldenPath(`adapters/${name}`), {}, "mergeable")).rejects.toThrow(message);
-});
-
-it.each(["dora", "lora-bias"])("what is more than A and B is not taken apart: %s", async (name) => {
-  const error = { code: "ADAPTER_UNSUPPORTED", message: expect.stringMatching(/use_dora|lora_bias/) };
-  await expect(readStoredAdapter(goldenPath(`adapters/${name}`))).rejects.toMatchObject(error);
 });

@@ -1,18 +1,16 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { parseAdapterConfig } from "../../lib/adapter/config.js";
-import { resolveTargets } from "../../lib/adapter/targets.js";
-import type { AdapterSpec, ExampleBatch } from "../../lib/native/types.js";
+import type { ExampleBatch } from "../../lib/native/types.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { expectSameTensors, expectTensors, maxDifference, relativeDifference } from "./distance.js";
 import {
   casePairs,
   caseTexts,
   goldenPath,
-  goldenShape,
   manifest,
   pairBatch,
   range,
+  specOfFolder,
   withGolden,
 } from "./golden.js";
 import { readTensors } from "./safetensors.js";
@@ -34,12 +32,6 @@ function withoutNoise(tensors: Record<string, Float32Array>): Record<string, Flo
   return Object.fromEntries(Object.entries(tensors).filter(([key]) => !isNoise(key)));
 }
 
-function specOf(name: string): AdapterSpec {
-  const file = goldenPath(`own/${name}/adapter_config.json`);
-  const { lora } = parseAdapterConfig(JSON.parse(readFileSync(file, "utf8")), file);
-  return resolveTargets(lora, { shape: goldenShape("plain"), hasPooler: true });
-}
-
 describe("adapters with parameters of their own", () => {
   for (const [name, golden] of Object.entries(own.cases)) {
     it(`are PEFT's: ${name}`, () =>
@@ -50,7 +42,7 @@ describe("adapters with parameters of their own", () => {
           microBatchTokens: 300,
         });
         const weights = goldenPath(`own/${name}/adapter_model.safetensors`);
-        await encoder.loadAdapter(weights, specOf(name));
+        await encoder.loadAdapter(weights, specOfFolder(`own/${name}`));
         expect(encoder.info().trainableParameters).toBe(golden.trainableParameters);
         const encode = (adapter: boolean) =>
           encoder.encode(caseTexts, { adapter, normalize: true, microBatchTokens: 300 });

@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
@@ -16,6 +16,7 @@ import { leadingEigenvectors } from "../../../lib/adapter/leading-eigenvectors.j
 import { truncateDense, truncateFactors } from "../../../lib/adapter/low-rank.js";
 import { readStoredAdapter } from "../../../lib/adapter/stored-adapter.js";
 import { keepLargest } from "../../../lib/adapter/task-arithmetic.js";
+import { goldenPath } from "../../parity/golden.js";
 import { type RawTensor, readRaw } from "../../support/quant-golden.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 import { mulberry32 } from "../../support/tiny-model.js";
@@ -383,8 +384,6 @@ describe("combineAdapters", () => {
       { method: "linear" },
       { code: "ADAPTER_MISMATCH", message: expect.stringMatching(/ranks/) },
     );
-    const dora = copy("dora", (config) => Object.assign(config, { use_dora: true }));
-    await refusal([dora, dora], {}, { code: "ADAPTER_UNSUPPORTED" });
     const rank = copy("rank", (config) => Object.assign(config, { r: 5 }));
     await refusal(
       [rank],
@@ -393,6 +392,54 @@ describe("combineAdapters", () => {
     );
     await refusal(two, { signal: AbortSignal.abort() }, { code: "ABORTED" });
     await expect(combineAdapters(two, adapter("first"))).rejects.toMatchObject({ code: "OUTPUT_EXISTS" });
+  });
+
+  it("sums biases on B exactly, where the method is exact", async () => {
+    const [biased, plain] = [goldenPath("adapters/lora-bias"), goldenPath("adapters/query-value")];
+    const sources = [
+      { adapter: biased, weight: 0.5 },
+      { adapter: plain, weight: 2 },
+      { adapter: biased, weight: -2 },
+    ];
+    const { modules: wanted } = await readStoredAdapter(biased);
+    for (const method of ["cat", "svd"] as const) {
+      const out = temporary.path(`biased-${method}`);
+      await combineAdapters(sources, out, { method });
+      const { config, modules } = await readStoredAdapter(out);
+      expect(config.lora).toMatchObject({ loraBias: true });
+      for (const [name, { bias, scale, outputs }] of modules) {
+        const { scale: theirs = 0, bias: values = new Float64Array(outputs) } = wanted.get(name) ?? {};
+        expect(scale).toBe(1);
+        const sum = Array.from(values, (value) => Math.fround(-1.5 * theirs * value));
+        // Two roundings of sums in double precision, then one to float32.
+        expect(worst(bias as Float64Array, sum), name).toBeLessThan(1e-6);
+        expect(sum.some((value) => Math.abs(value) > 1e-3)).toBe(wanted.has(name));
+      }
+    }
+    const alone = temporary.path("biased-alone");
+    await combineAdapters([{ adapter: biased, weight: 3 }], alone, { method: "linear" });
+    const { modules } = await readStoredAdapter(alone);
+    for (const [name, { bias, scale }] of wanted) {
+      const sum = Array.from(bias as Float64Array, (value) => 3 * scale * value);
+      expect(worst(modules.get(name)?.bias as Float64Array, sum)).toBeLessThan(1e-5);
+    }
+  });
+
+  it.each([
+    ["adapters/dora", {}, /has use_dora: its magnitudes stretch/],
+    ["own/bias-all", {}, /has bias "all": \S+\.bias takes the place of the base's/],
+    ["own/lora-only", {}, /has bias "lora_only"/],
+    ["own/norms", {}, /has modules_to_save: \S*LayerNorm\.\w+ takes the place of the base's/],
+    ["init/loftq", {}, /has init_lora_weights "loftq": it runs over a base that PEFT quantises/],
+    ["adapters/lora-bias", { method: "ties", density: 0.5 }, /has lora_bias: ties is for matrices alone/],
+    ["adapters/pissa", {}, /init_lora_weights is "pissa"/],
+  ] as const)("refuses what is no sum of A and B by name: %s", async (name, options, message) => {
+    const sources = [goldenPath(name), goldenPath(name)];
+    await expect(combineAdapters(sources, temporary.path("none"), options)).rejects.toMatchObject({
+      code: "ADAPTER_UNSUPPORTED",
+      message: expect.stringMatching(message),
+    });
+    expect(existsSync(temporary.path("none"))).toBe(false);
   });
 
   it("warns of adapters that name other base models", async () => {

@@ -65,7 +65,7 @@ describe("reading adapter_config.json", () => {
     [{ init_lora_weights: "pissa_niter_16" }, "pissa_niter_16"],
     [{ init_lora_weights: "OLoRA", use_dora: true }, "OLoRA"],
     [{ init_lora_weights: "corda" }, "corda"],
-    [{ init_lora_weights: "loftq" }, "loftq"],
+    [{ init_lora_weights: "corda" }, "corda"],
     [{ init_lora_weights: "lora_ga" }, "lora_ga"],
   ] as const) {
     it(`refuses ${JSON.stringify(changes)} by name`, () => {
