@@ -106,7 +106,9 @@ export interface EvaluateFileOptions {
   columns?: Partial<ExampleColumns> | undefined;
   /** Default: as the adapter was trained, or `query: `. */
   question1Prefix?: string | undefined;
+  /** Likewise before the second text of an example, and its negatives. */
   question2Prefix?: string | undefined;
+  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter or the model was trained, or 128. */
   maxLength?: number | undefined;
   /** Examples encoded at a time. Default: 128. */
   batchSize?: number | undefined;
@@ -116,6 +118,7 @@ export interface EvaluateFileOptions {
   onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
   /** Told how much is done, and of how much. */
   onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Ends the evaluation with ABORTED, after the batch in hand. */
   signal?: AbortSignal | undefined;
 }
 
@@ -124,6 +127,7 @@ export interface RetrievalOptions
   extends Pick<EvaluateFileOptions, "maxLength" | "batchSize" | "adapter" | "onProgress" | "signal"> {
   /** Default: as the adapter was trained, or `query: `. E5 models want `passage: ` before documents. */
   queryPrefix?: string | undefined;
+  /** Likewise before documents, by what the second question was trained with. */
   corpusPrefix?: string | undefined;
   /** Default: 1, 3, 5 and 10. */
   ks?: readonly number[] | undefined;
@@ -138,6 +142,22 @@ export interface RetrievalOptions
 /** Of labelled pairs. */
 export interface EvaluateLabelsOptions extends EvaluateFileOptions {
   columns?: Pick<Partial<ExampleColumns>, "question1" | "question2" | "label"> | undefined;
+}
+
+/** What a text gets unless a call says otherwise. */
+export interface TextDefaults {
+  /** Put before it. */
+  prefix: string;
+  /** Tokens, [CLS] and [SEP] counted. */
+  maxLength: number;
+}
+
+/** How much an encoder has still to do. */
+export interface PendingCalls {
+  /** Of `encode`, that wait or run. */
+  calls: number;
+  /** Of these calls, without a vector so far. */
+  texts: number;
 }
 
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
@@ -173,6 +193,7 @@ export class Encoder implements AsyncDisposable {
   private readonly measuring = new Set<Promise<unknown>>();
 
   private constructor(
+    /** The base model's folder. */
     readonly model: ModelFolder,
     private readonly loaded: LoadedAdapters,
     private readonly tokenizer: Tokenizer,
@@ -275,7 +296,7 @@ export class Encoder implements AsyncDisposable {
   }
 
   /** What texts get as prefix and as greatest length unless a call or its adapter says otherwise. */
-  get defaults(): { prefix: string; maxLength: number } {
+  get defaults(): TextDefaults {
     return this.defaultsOf(this.adapter);
   }
 
@@ -307,7 +328,7 @@ export class Encoder implements AsyncDisposable {
   }
 
   /** Calls of `encode` that wait or run, and their texts without a vector so far. */
-  get pending(): { calls: number; texts: number } {
+  get pending(): PendingCalls {
     return this.queue.pending;
   }
 

@@ -42,12 +42,15 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 export interface PeftTrainErrorOptions {
   /** What to do next, as one sentence or a command. */
   hint?: string;
+  /** What was thrown below it. */
   cause?: unknown;
 }
 
 /** The one error class of the package: `message` says what was expected and what was found, `hint` what to do next. */
 export class PeftTrainError extends Error {
+  /** What went wrong, for programs. */
   readonly code: ErrorCode;
+  /** What to do next, as one sentence or a command; undefined where the message says all. */
   readonly hint: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: PeftTrainErrorOptions = {}) {

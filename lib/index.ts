@@ -1,4 +1,5 @@
 export {
+  type CombinedModuleNorms,
   type CombinedNorms,
   type CombineResult,
   combineAdapters,
@@ -20,7 +21,9 @@ export {
   type EvaluateFileOptions,
   type EvaluateLabelsOptions,
   type LoadOptions,
+  type PendingCalls,
   type RetrievalOptions,
+  type TextDefaults,
 } from "./encoder.js";
 export type { BatchingOptions } from "./encoding/batching.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
@@ -31,7 +34,7 @@ export {
   exportModel,
 } from "./export/export.js";
 export type { AdapterDescription, CheckpointDescription } from "./inspect/adapter.js";
-export { type Inspection, inspect } from "./inspect/inspect.js";
+export { type Inspection, inspect, type Problem } from "./inspect/inspect.js";
 export type { ModelDescription } from "./inspect/model.js";
 export type { TensorDescription, TensorsDescription } from "./inspect/tensors.js";
 export { type ConvertOptions, type ConvertResult, convert } from "./merge/convert.js";
@@ -57,18 +60,26 @@ export type {
 export type { RetrievalMetrics } from "./train/evaluation/evaluate-retrieval.js";
 export type {
   BestEvaluation,
+  DownloadingEvent,
   EvaluatedEvent,
+  EvaluatingEvent,
   Evaluation,
+  FinishedEvent,
   LogEvent,
   MemoryEvent,
+  PreparingEvent,
+  PushedEvent,
+  ReadingEvent,
   ResumedEvent,
   SavedEvent,
   SavedFile,
   SkippedEvent,
   StartedEvent,
   StepEvent,
+  TrackingEvent,
   TrainEvent,
   TrainResult,
+  WarningEvent,
 } from "./train/events.js";
 export {
   type TenantEvent,

@@ -39,11 +39,13 @@ export interface QuantizeInside {
 export interface QuantizeResult {
   /** Absolute. */
   output: string;
+  /** How the matrices are held now. */
   storage: WeightStorage;
   /** Of the quantised matrices; sizes in bytes. */
   report: QuantizeReport;
   /** model.safetensors before and after. */
   sourceFileBytes: number;
+  /** Likewise after, in bytes. */
   fileBytes: number;
 }
 

@@ -1,4 +1,4 @@
-// npm run docs:api: the reference of the library's public names, as HTML in build/api. Fails where one of them is not documented.
+// npm run docs:api: the reference of the library's public names, as HTML in build/api. Fails where one of them, or a property, is not documented.
 // TypeDoc and the TypeScript that it needs are installed in scripts/api-docs when they are first wanted.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";

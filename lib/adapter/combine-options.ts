@@ -20,6 +20,7 @@ export interface CombineOptions {
   onDownload?: HubAccess["onProgress"];
   /** Modules that are combined, and in all. */
   onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Ends the work with ABORTED; nothing is written then. */
   signal?: AbortSignal | undefined;
 }
 

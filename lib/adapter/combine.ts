@@ -35,15 +35,29 @@ export interface CombinedNorms {
   truncationError: number | undefined;
 }
 
+/** The norms of one module. */
+export interface CombinedModuleNorms extends CombinedNorms {
+  /** Inside BertModel, such as `encoder.layer.0.attention.self.query`. */
+  name: string;
+  /** Of the result. */
+  rank: number;
+}
+
+/** What a combination has written, and how near it is to the weighted sum. */
 export interface CombineResult extends CombinedNorms {
   /** Absolute. */
   output: string;
+  /** How it was done: the option's, or `linear` in its place for a single adapter. */
   method: CombinationMethod;
+  /** One an adapter, in their order. */
   weights: number[];
   /** Largest rank of a module. */
   rank: number;
+  /** Numbers in A and B of all modules. */
   parameters: number;
-  modules: (CombinedNorms & { name: string; rank: number })[];
+  /** By module, in the order in which the adapters name them. */
+  modules: CombinedModuleNorms[];
+  /** What is worth a word, such as bases or prefixes that differ. */
   warnings: string[];
 }
 

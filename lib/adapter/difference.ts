@@ -5,11 +5,15 @@ import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
 
 /** What two adapters add to one matrix, against each other; Frobenius norms of scale * B A. */
 export interface ModuleDifference {
+  /** Inside BertModel, such as `encoder.layer.0.attention.self.query`. */
   name: string;
   /** Undefined where the adapter does not have the module. */
   rankA: number | undefined;
+  /** Likewise of b. */
   rankB: number | undefined;
+  /** Frobenius norm of scale * B A; 0 without the module. */
   normA: number;
+  /** Likewise of b. */
   normB: number;
   /** |a - b| over the larger of both norms; 0 where both are zero. */
   relativeDifference: number;
@@ -24,15 +28,19 @@ export interface ModuleDifference {
 export interface ParameterDifference {
   /** Of the tensor, without the prefix before BertModel's names. */
   name: string;
+  /** Euclidean norm. */
   normA: number | undefined;
+  /** Likewise of b. */
   normB: number | undefined;
   /** |a - b| over the larger of both norms; 0 where both are zero. */
   relativeDifference: number | undefined;
+  /** Of the two as vectors; 0 where one of them is zero. */
   cosine: number | undefined;
 }
 
 /** How far two adapters of one base are apart, in all and module by module. */
 export interface AdapterDifference extends Omit<ModuleDifference, "name" | "rankA" | "rankB"> {
+  /** Module by module, by layer. */
   modules: ModuleDifference[];
   /** None of them is part of the whole's figures. */
   parameters: ParameterDifference[];

@@ -7,11 +7,13 @@ export const DEFAULT_ADAPTER = "default";
 
 /** An adapter that an encoder holds. */
 export interface EncoderAdapter {
+  /** What a call names it by. */
   name: string;
   /** Folder that it came from. */
   path: string;
   /** What its texts get as prefix and as greatest length unless a call says otherwise. */
   prefix: string;
+  /** Tokens of a text, [CLS] and [SEP] counted. */
   maxLength: number;
 }
 

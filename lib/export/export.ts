@@ -41,6 +41,7 @@ export interface ExportOptions {
   sentenceEmbedding?: boolean | undefined;
   /** sentence-transformers: prompts of queries and documents. Default: the adapter's, or what the model's folder says. */
   queryPrefix?: string | undefined;
+  /** sentence-transformers: likewise of documents. */
   documentPrefix?: string | undefined;
   /** sentence-transformers: tokens of a text. Default: likewise, or all positions. */
   maxLength?: number | undefined;
@@ -50,6 +51,7 @@ export interface ExportOptions {
   onDownload?: HubAccess["onProgress"];
   /** What is worth a word, such as a Hub that does not answer while the cache does. */
   onNote?: HubAccess["onNote"];
+  /** Ends the work with ABORTED; nothing is written then. */
   signal?: AbortSignal | undefined;
 }
 
@@ -57,7 +59,9 @@ export interface ExportOptions {
 export interface ExportResult {
   /** Absolute. */
   output: string;
+  /** As it was asked for. */
   format: ExportFormat;
+  /** How the weights are held. */
   dtype: FloatType;
   /** Modules that the adapter changed. */
   modules: number;
@@ -65,7 +69,9 @@ export interface ExportResult {
   parameters: number;
   /** File of the weights, below `output`, and its size. */
   weights: string;
+  /** Bytes of that file. */
   weightsBytes: number;
+  /** What is worth a word, such as settings in adapter_config.json that are not known. */
   warnings: string[];
 }
 

@@ -9,18 +9,25 @@ import { asProblem, type Problem } from "./inspect.js";
 
 /** What adapter_config.json, peft_train.json and the tensors say, as far as they can be read. */
 export interface AdapterDescription {
+  /** As adapter_config.json has it, `LORA`; null where it says none. */
   peftType: string | null;
+  /** Name or path of the base model, as adapter_config.json has it. */
   baseModel: string | null;
   /** More than A and B: use_dora, lora_bias, bias, modules_to_save, or how it took A and B out of the base. */
   variants: string[];
+  /** Rank of modules that no pattern names. */
   r: number | null;
+  /** Alpha of modules that no pattern names. */
   loraAlpha: number | null;
+  /** As adapter_config.json has it: a list of names, an expression, or null. */
   targetModules: unknown;
   /** Modules with a pair of matrices; undefined where they cannot be read. */
   modules: number | undefined;
   /** Ranks and scales of modules, each once. */
   ranks: number[];
+  /** Likewise: alpha / rank, or alpha / sqrt(rank) with rsLoRA. */
   scales: number[];
+  /** Numbers in all its tensors; undefined where they cannot be read. */
   parameters: number | undefined;
   /** Names of tensors as PEFT writes them for an encoder, or for one inside a wrapper. */
   layout: "plain" | "wrapped" | undefined;
@@ -34,7 +41,9 @@ export interface AdapterDescription {
 
 /** Where a checkpoint stood when it was saved. */
 export interface CheckpointDescription {
+  /** Optimiser steps done. */
   step: number;
+  /** Whole epochs, evaluated and saved. */
   epochsEnded: number;
 }
 

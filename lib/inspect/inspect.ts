@@ -11,21 +11,29 @@ import { describeTensors, type TensorsDescription } from "./tensors.js";
 
 /** Why this package does not take it, where it does not. */
 export interface Problem {
+  /** One of `ERROR_CODES`, where it is an error of this package. */
   code: string;
+  /** What was expected and what was found. */
   message: string;
+  /** What to do next. */
   hint: string | undefined;
 }
 
 /** What a folder or file is. */
 export interface Inspection {
+  /** `tensors` is a safetensors file alone, `onnx` a folder of an ONNX export. */
   kind: "model" | "adapter" | "checkpoint" | "onnx" | "tensors";
   /** As it was given. */
   path: string;
+  /** Of a model or an ONNX export. */
   model: ModelDescription | undefined;
+  /** Of an adapter or a checkpoint. */
   adapter: AdapterDescription | undefined;
+  /** Of a checkpoint. */
   checkpoint: CheckpointDescription | undefined;
   /** Of the file of weights; undefined where there is none, or it cannot be read. */
   weights: TensorsDescription | undefined;
+  /** Why this package does not take it; undefined where it does. */
   problem: Problem | undefined;
 }
 

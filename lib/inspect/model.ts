@@ -9,19 +9,29 @@ import { asProblem, type Problem } from "./inspect.js";
 
 /** What config.json and its neighbours say, as far as they can be read. */
 export interface ModelDescription {
+  /** `model_type` of config.json. */
   modelType: string | null;
+  /** Of config.json; empty where it names none. */
   architectures: string[];
+  /** Sizes of the encoder; undefined where this package cannot load it. */
   shape: ModelShape | undefined;
+  /** How token vectors become one, by the folder. */
   pooling: Pooling | undefined;
   /** Whether sentence-transformers scales its vectors to length 1. */
   normalize: boolean | undefined;
   /** Of config_sentence_transformers.json. */
   prompts: Record<string, unknown>;
+  /** Whether the weights hold pooler.dense. */
   pooler: boolean | undefined;
   /** How the file holds its matrices, where they are quantised. */
   quantized: WeightStorage | undefined;
   /** Bytes that its frozen weights take once loaded, in the ways that they can be held. */
-  memory: { format: WeightFormat; bytes: number }[];
+  memory: {
+    /** How a number is held. */
+    format: WeightFormat;
+    /** Of matrices, embeddings, biases and LayerNorms together. */
+    bytes: number;
+  }[];
   /** Tokens of a text where nobody says otherwise. */
   defaultMaxLength: number | undefined;
 }

@@ -2,21 +2,32 @@ import { readSafetensorsHeader } from "../model/safetensors-header.js";
 
 /** A tensor of a safetensors file. */
 export interface TensorDescription {
+  /** In the file. */
   name: string;
   /** As safetensors calls it: F32, BF16, U8. */
   dtype: string;
+  /** Sizes of its dimensions. */
   shape: number[];
+  /** In the file. */
   bytes: number;
 }
 
 /** What a safetensors file holds. */
 export interface TensorsDescription {
+  /** Path of the file. */
   file: string;
   /** Of the data, without the header. */
   bytes: number;
+  /** Numbers, or codes, in all tensors. */
   elements: number;
   /** Each type once, with the bytes of its tensors. */
-  types: { dtype: string; bytes: number }[];
+  types: {
+    /** As safetensors calls it. */
+    dtype: string;
+    /** Of all its tensors. */
+    bytes: number;
+  }[];
+  /** In the order of the file. */
   tensors: TensorDescription[];
 }
 

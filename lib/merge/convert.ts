@@ -26,6 +26,7 @@ export interface ConvertOptions {
   model?: string | undefined;
   /** Where the engine comes from, which only such adapters need. */
   engine?: LoadOptions["engine"];
+  /** Ends the work with ABORTED; nothing is written then. */
   signal?: AbortSignal | undefined;
 }
 
@@ -33,9 +34,11 @@ export interface ConvertOptions {
 export interface ConvertResult {
   /** Absolute. */
   output: string;
+  /** What the source was. */
   kind: "adapter" | "model";
   /** What was found, and what was written. */
   from: string;
+  /** Likewise of what was written. */
   to: string;
 }
 

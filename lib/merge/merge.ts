@@ -50,6 +50,7 @@ export interface MergeOptions {
   onNote?: LoadOptions["onNote"];
   /** What is being done now. */
   onPhase?: ((phase: "merging" | "quantizing" | "measuring") => void) | undefined;
+  /** Ends the work with ABORTED; nothing is written then. */
   signal?: AbortSignal | undefined;
 }
 
@@ -57,6 +58,7 @@ export interface MergeOptions {
 export interface MergeResult {
   /** Absolute. */
   output: string;
+  /** How the merged weights are held. */
   dtype: MergeType;
   /** Modules that the adapter changed. */
   modules: number;
@@ -66,11 +68,13 @@ export interface MergeResult {
   prefix: string;
   /** model.safetensors before and after. */
   sourceFileBytes: number;
+  /** Likewise after. */
   fileBytes: number;
   /** 1 - cosine between vectors of the merged model and of the base with its adapter. */
   drift: VectorDrift;
   /** Of quantised weights. */
   quantized: QuantizeReport | undefined;
+  /** What is worth a word, such as settings in adapter_config.json that are not known. */
   warnings: string[];
 }
 

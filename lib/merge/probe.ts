@@ -15,9 +15,13 @@ export interface Probe {
 
 /** How far vectors are from those that they are to be: 1 - cosine, over the texts of a probe. */
 export interface VectorDrift {
+  /** How many. */
   texts: number;
+  /** Over all texts; 0 is the same direction. */
   mean: number;
+  /** The largest. */
   worst: number;
+  /** The text of that one. */
   worstText: string;
 }
 

@@ -29,6 +29,7 @@ export type WeightFormat = "float32" | "float16" | "bfloat16" | "int8" | "nf4" |
 
 /** How the frozen linear weights are held. Word embeddings are bfloat16 beside bfloat16, float32 beside float32, else float16. */
 export interface WeightStorage {
+  /** How a number is held. */
   format: WeightFormat;
   /** Weights that share one absmax, 4-bit only: a power of two, 32 to 4096. */
   blockSize: number;
@@ -246,12 +247,15 @@ export interface EncodeOptions extends AdapterChoice {
 
 /** What an encoder runs on, and how large it is. */
 export interface EncoderInfo {
+  /** `cpu`, or `cuda:N`. */
   device: string;
+  /** Of the matrix products. */
   threads: number;
   /** Parameters of the base model as Python counts them, pooler included where the file has one. */
   baseParameters: number;
   /** Of all adapters. */
   trainableParameters: number;
+  /** Bytes of the weights that do not train, as they are held. */
   frozenBytes: number;
 }
 
@@ -267,6 +271,7 @@ export interface AdapterInfo {
 export interface MemoryPlan {
   /** Frozen matrices, with the packed copies that training in float32 makes; of a model that trains itself, the copies alone. */
   linear: number;
+  /** Tables of words, positions and token types. */
   embeddings: number;
   /** Biases and LayerNorms. */
   other: number;
@@ -274,6 +279,7 @@ export interface MemoryPlan {
   adapter: number;
   /** Adam's two moments. */
   optimizer: number;
+  /** What a micro-batch keeps between forward and backward, and buffers. */
   activations: number;
   /** The frozen weights, were they float32 and kept once. */
   float32Weights: number;
@@ -355,13 +361,17 @@ export interface QuantizeOptions {
 export interface QuantizeReport {
   /** Matrices that were quantised, the weights in them, and their bytes before and after. */
   tensors: number;
+  /** Weights in these matrices. */
   parameters: number;
+  /** Bytes of the matrices before. */
   sourceBytes: number;
+  /** Bytes of codes, scales and outliers after. */
   bytes: number;
   /** Weights kept in float16. */
   outliers: number;
   /** Tensors of encoder layers beyond those that config.json counts: loading skips them, and so does the copy. */
   leftOut: number;
+  /** Mean of (W - W')^2 over all these weights. */
   meanSquaredError: number;
   /** |W - W'| / |W|, Frobenius norms over all matrices. */
   relativeError: number;

@@ -20,6 +20,7 @@ import { PINNED_WHEELS, type PinnedWheel } from "./wheels.js";
 export interface SetupProgress {
   /** "wait": another process is at it. "fetch": download and unpack. "prune": the unneeded is taken away. */
   phase: "wait" | "fetch" | "prune" | "done";
+  /** Of torch, such as `2.13.0`. */
   version: string;
   /** Where from: "pip", the host of an index, a folder. */
   source: string;
@@ -27,6 +28,7 @@ export interface SetupProgress {
   folder: string;
   /** Downloaded and unpacked so far, and about how much it will be. */
   bytes: number;
+  /** About how much it will be, in bytes. */
   totalBytes: number;
 }
 

@@ -24,6 +24,7 @@ export interface PlanOptions {
   mirror?: string | undefined;
   /** Default: the package's cache folder. */
   cache?: string | undefined;
+  /** Environment variables. Default: those of the process. */
   env?: NodeJS.ProcessEnv;
   /** To compile against: the pinned version, whatever an older build asks for. */
   forBuild?: boolean;

@@ -3,41 +3,124 @@ import type { EvalMetrics } from "./evaluation/evaluate.js";
 
 /** What a training run tells while it goes on, in the order in which it happens. */
 export type TrainEvent =
-  | { event: "warning"; message: string }
-  /** Reading and tokenising a file of pairs. `bytesTotal` is 0 where it cannot be known. */
-  | { event: "reading"; path: string; bytesRead: number; bytesTotal: number }
-  /** Bringing a model from the Hub into the cache; `file` is owner/name, or a file of it. */
-  | { event: "downloading"; file: string; bytesRead: number; bytesTotal: number }
-  /** Where a tracker writes; `wandb sync PATH` uploads it. */
-  | { event: "tracking"; tracker: "wandb"; path: string }
+  | WarningEvent
+  | ReadingEvent
+  | DownloadingEvent
+  | TrackingEvent
   | StartedEvent
   | MemoryEvent
   | ResumedEvent
-  /** Embedding texts with the base model, for --anchor, --keep_weight and to measure drift. */
-  | { event: "preparing"; done: number; total: number }
-  | { event: "evaluating"; done: number; total: number }
+  | PreparingEvent
+  | EvaluatingEvent
   | EvaluatedEvent
   | StepEvent
   | SkippedEvent
   | LogEvent
   | SavedEvent
-  /** `--push_to_hub`: where the adapter or model is on the Hub. */
-  | { event: "pushed"; repository: string; url: string; commit: string }
-  | ({ event: "finished" } & TrainResult);
+  | PushedEvent
+  | FinishedEvent;
+
+/** What is worth a word and stops nothing. */
+export interface WarningEvent {
+  /** Which event it is. */
+  event: "warning";
+  /** One sentence or two. */
+  message: string;
+}
+
+/** Reading and tokenising a file of examples. */
+export interface ReadingEvent {
+  /** Which event it is. */
+  event: "reading";
+  /** Of the file. */
+  path: string;
+  /** So far. */
+  bytesRead: number;
+  /** In all; 0 where that cannot be known. */
+  bytesTotal: number;
+}
+
+/** Bringing a model from the Hub into the cache. */
+export interface DownloadingEvent {
+  /** Which event it is. */
+  event: "downloading";
+  /** `owner/name`, or a file of it. */
+  file: string;
+  /** So far. */
+  bytesRead: number;
+  /** In all. */
+  bytesTotal: number;
+}
+
+/** Where a tracker writes. */
+export interface TrackingEvent {
+  /** Which event it is. */
+  event: "tracking";
+  /** Which one. */
+  tracker: "wandb";
+  /** Folder of the run, which `wandb sync PATH` uploads. */
+  path: string;
+}
+
+/** Embedding texts with the base model, for --anchor, --keep_weight and to measure drift. */
+export interface PreparingEvent {
+  /** Which event it is. */
+  event: "preparing";
+  /** Texts so far. */
+  done: number;
+  /** Texts in all. */
+  total: number;
+}
+
+/** Measuring the evaluation set. */
+export interface EvaluatingEvent {
+  /** Which event it is. */
+  event: "evaluating";
+  /** Examples so far. */
+  done: number;
+  /** Examples in all. */
+  total: number;
+}
+
+/** `--push_to_hub`: where the adapter or model is on the Hub. */
+export interface PushedEvent {
+  /** Which event it is. */
+  event: "pushed";
+  /** `owner/name`. */
+  repository: string;
+  /** Of the repository's page. */
+  url: string;
+  /** Id of the commit. */
+  commit: string;
+}
+
+/** The run has ended: its last event. */
+export interface FinishedEvent extends TrainResult {
+  /** Which event it is. */
+  event: "finished";
+}
 
 /** What a run begins with: model, adapter, data. */
 export interface StartedEvent {
+  /** Which event it is. */
   event: "started";
+  /** Base model, as it was given. */
   model: string;
-  /** Device and threads that the engine took. */
+  /** `cpu`, or `cuda:N`. */
   device: string;
+  /** Of the matrix products. */
   threads: number;
+  /** Examples of the training set. */
   trainPairs: number;
   /** 0 without an evaluation set. */
   evalPairs: number;
+  /** Passes over the training set, the last of which may be cut short. */
   epochs: number;
+  /** Optimiser steps of a whole epoch. */
   stepsPerEpoch: number;
+  /** Optimiser steps of the run. */
   totalSteps: number;
+  /** Numbers that train, as PEFT counts them. */
   trainableParameters: number;
   /** Of the model, with the adapter where there is one. */
   allParameters: number;
@@ -47,20 +130,25 @@ export interface StartedEvent {
 
 /** What the run will take at its peak, in bytes, beside libtorch itself: told before the first step. */
 export interface MemoryEvent {
+  /** Which event it is. */
   event: "memory";
   /** How the frozen weights are held; null for float32. */
   storage: WeightStorage | null;
-  /** The parts; `peak` is their sum, `float32Peak` the same with the frozen weights in float32. */
+  /** The parts. */
   plan: MemoryPlan;
+  /** Sum of the plan's parts. */
   peak: number;
+  /** The same with the frozen weights in float32. */
   float32Peak: number;
 }
 
 /** The run goes on from a checkpoint. */
 export interface ResumedEvent {
+  /** Which event it is. */
   event: "resumed";
   /** Folder of the checkpoint. */
   path: string;
+  /** Optimiser steps that had been done. */
   step: number;
   /** Epochs that had ended. */
   epoch: number;
@@ -72,13 +160,17 @@ export interface ResumedEvent {
 export interface Evaluation {
   /** Whole epochs trained; 0 before training. */
   epoch: number;
+  /** Optimiser steps done. */
   step: number;
+  /** By the kind of the evaluation set. */
   metrics: EvalMetrics;
 }
 
 /** An evaluation during a run. */
 export interface EvaluatedEvent extends Evaluation {
+  /** Which event it is. */
   event: "evaluated";
+  /** That the evaluation took. */
   seconds: number;
 }
 
@@ -86,19 +178,27 @@ export interface EvaluatedEvent extends Evaluation {
 export interface BestEvaluation {
   /** As evaluations are logged, such as `roc_auc`. */
   metric: string;
+  /** Of that metric. */
   value: number;
+  /** Optimiser steps done then. */
   step: number;
+  /** Whole epochs trained then. */
   epoch: number;
 }
 
 /** One optimiser step. */
 export interface StepEvent {
+  /** Which event it is. */
   event: "step";
   /** Steps done, this one counted. */
   step: number;
+  /** Whole epochs trained before this step. */
   epoch: number;
+  /** Of the step's examples, with dropout. */
   loss: number;
+  /** Of this step. */
   learningRate: number;
+  /** L2 norm of all gradients, before clipping. */
   gradNorm: number;
   /** Pairs in this step. */
   pairs: number;
@@ -110,7 +210,9 @@ export interface StepEvent {
 
 /** A step whose gradients overflowed float16: nothing was trained, and the loss scale was halved. */
 export interface SkippedEvent {
+  /** Which event it is. */
   event: "skipped";
+  /** Steps done, this one counted. */
   step: number;
   /** The first whose gradient was not finite. */
   tensor: string;
@@ -122,36 +224,51 @@ export interface SkippedEvent {
 
 /** Every `logging_steps` steps. */
 export interface LogEvent {
+  /** Which event it is. */
   event: "log";
+  /** Optimiser steps done. */
   step: number;
+  /** Whole epochs trained. */
   epoch: number;
   /** Mean over the steps since the last log. */
   loss: number;
+  /** Of the last step. */
   learningRate: number;
+  /** L2 norm of the last step's gradients, before clipping. */
   gradNorm: number;
+  /** Mean since training began, evaluation and saving left out. */
   pairsPerSecond: number;
 }
 
 /** Files that a run has written. */
 export interface SavedEvent {
+  /** Which event it is. */
   event: "saved";
+  /** Output folder, or that of a checkpoint; absolute. */
   path: string;
+  /** Optimiser steps done. */
   step: number;
+  /** Whole epochs trained. */
   epoch: number;
+  /** With their sizes. */
   files: SavedFile[];
 }
 
 /** One of them. */
 export interface SavedFile {
+  /** Below that folder. */
   name: string;
+  /** Its size. */
   bytes: number;
 }
 
 /** What a run has come to. */
 export interface TrainResult {
+  /** Absolute. */
   outputDir: string;
-  /** Optimiser steps done, and whole epochs. */
+  /** Optimiser steps done. */
   steps: number;
+  /** Whole epochs, one that `maxTrainSteps` cut short counted. */
   epochs: number;
   /** Whether `stop` ended the run early. */
   stopped: boolean;
@@ -165,7 +282,9 @@ export interface TrainResult {
   evaluations: Evaluation[];
   /** By `metricForBestModel`; null where nothing was measured after training began. */
   best: BestEvaluation | null;
+  /** Numbers that train, as PEFT counts them. */
   trainableParameters: number;
+  /** Of the model, with the adapter where there is one. */
   allParameters: number;
   /** Of the optimiser steps alone. */
   pairsPerSecond: number;

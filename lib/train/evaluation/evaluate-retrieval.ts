@@ -10,6 +10,7 @@ import { distinctTexts } from "./evaluate.js";
 export type RetrievalMetrics = {
   /** That have a relevant document. */
   queries: number;
+  /** In the corpus. */
   documents: number;
 } & RetrievalValues;
 

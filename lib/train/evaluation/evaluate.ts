@@ -9,7 +9,9 @@ import { bestAccuracy, bestF1 } from "../../metrics/threshold.js";
 
 /** How well cosine similarity tells labelled pairs apart. */
 export interface LabelMetrics {
+  /** Pairs that were measured. */
   pairs: number;
+  /** Of these, labelled as the same. */
   positives: number;
   /** As scikit-learn's roc_auc_score; null when there is one class only. */
   rocAuc: number | null;
@@ -17,10 +19,15 @@ export interface LabelMetrics {
   averagePrecision: number | null;
   /** The best that one threshold on the cosine gives, and that threshold. */
   accuracy: number;
+  /** Cosine from which a pair counts as the same, for that accuracy. */
   accuracyThreshold: number;
+  /** The best that one threshold on the cosine gives. */
   f1: number;
+  /** Cosine from which a pair counts as the same, for that F1. */
   f1Threshold: number;
+  /** At that threshold of F1. */
   precision: number;
+  /** At that threshold of F1. */
   recall: number;
   /** The pair loss, without dropout. */
   loss: number;
@@ -28,6 +35,7 @@ export interface LabelMetrics {
 
 /** How cosine similarity and the scores of pairs go together. */
 export interface ScoreMetrics {
+  /** Pairs that were measured. */
   pairs: number;
   /** Rank correlation, as scipy's spearmanr; null when all scores or all cosines are equal. */
   spearman: number | null;
@@ -39,11 +47,13 @@ export interface ScoreMetrics {
 export interface TripletMetrics {
   /** An example with several negatives counts once for each. */
   triplets: number;
+  /** Part of them whose positive is nearer, 0 to 1. */
   tripletAccuracy: number;
 }
 
 /** How near texts are to the vectors that they are to get. */
 export interface TeacherMetrics {
+  /** Texts that were measured. */
   texts: number;
   /** Mean cosine between the two. */
   teacherCosine: number;

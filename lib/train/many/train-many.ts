@@ -9,12 +9,28 @@ import { requireApart } from "./output-folders.js";
 import { SharedEncoder } from "./shared-encoder.js";
 
 /** An event of one tenant's run. */
-export type TenantEvent = TrainEvent & { tenant: string };
+export type TenantEvent = TrainEvent & {
+  /** Name of the tenant. */
+  tenant: string;
+};
 
 /** What became of one tenant's run. */
-export type TenantOutcome = { tenant: string } & (
-  | { result: TrainResult; error?: undefined }
-  | { result?: undefined; error: unknown }
+export type TenantOutcome = {
+  /** Name of the tenant. */
+  tenant: string;
+} & (
+  | {
+      /** What the run has come to. */
+      result: TrainResult;
+      /** None. */
+      error?: undefined;
+    }
+  | {
+      /** None. */
+      result?: undefined;
+      /** What ended the run. */
+      error: unknown;
+    }
 );
 
 /**

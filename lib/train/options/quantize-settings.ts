@@ -6,6 +6,7 @@ import { storageRequest, type WeightOption, type WeightOptionValues } from "./we
 
 /** How the library is told to quantise: the command line's options under names of their own. */
 export interface QuantizeSettings {
+  /** 4 bits by quantiles of a normal distribution, 4 bits of floating point, or 8 bits row by row. */
   type: "nf4" | "fp4" | "int8";
   /** 4 bits: weights that share one scale, a power of two from 32 to 4096. Default: 64. */
   blockSize?: number | undefined;
