@@ -2,8 +2,11 @@
 
 #include <ATen/ops/cat.h>
 
+#include <algorithm>
+
 #include "error.h"
 #include "weights/bert_tensors.h"
+#include "weights/linear_parts.h"
 #include "weights/quant_file.h"
 #include "weights/safetensors.h"
 
@@ -14,11 +17,6 @@ constexpr const char* kQuantiseWhole = "Quantise the whole model at once with `n
 
 std::string describe(const BlockwiseWeight& w) {
   return "in blocks of " + std::to_string(w.block_size) + (w.double_quant() ? " with 8-bit scales" : "");
-}
-
-at::ScalarType word_type(WeightFormat format) {
-  if (format == WeightFormat::kFloat32) return at::kFloat;
-  return format == WeightFormat::kBfloat16 ? at::kBFloat16 : at::kHalf;
 }
 
 class BertReader {
@@ -42,10 +40,8 @@ class BertReader {
   BertWeights read() {
     const int64_t d = shape_.hidden_size;
     BertWeights w;
-    w.format = storage_.format;
-    w.word = converted("embeddings.word_embeddings.weight",
-                       plain(prefix_ + "embeddings.word_embeddings.weight", {shape_.vocab_size, d}),
-                       word_type(storage_.format))
+    const std::string word = prefix_ + "embeddings.word_embeddings.weight";
+    w.word = rounded_weight(plain(word, {shape_.vocab_size, d}), plain_type(storage_.format), named(word))
                  .to(device_);
     w.position =
         plain(prefix_ + "embeddings.position_embeddings.weight", {shape_.max_positions, d}).to(device_);
@@ -56,6 +52,7 @@ class BertReader {
     for (int64_t i = 0; i < shape_.num_layers; i++) w.layers.push_back(layer(i));
     w.has_pooler = file_.has(prefix_ + "pooler.dense.weight");
     if (w.has_pooler) parameters_ += d * d + d;
+    w.storage = storage_;
     w.parameters = parameters_;
     w.other_bytes = other_bytes_;
     return w;
@@ -79,34 +76,25 @@ class BertReader {
   /// One matrix of all modules, each [out, in], one below the other.
   std::unique_ptr<FrozenLinear> linear(const std::vector<std::string>& modules, int64_t out, int64_t in,
                                        Tensor& bias) {
-    std::vector<Tensor> biases, plains;
-    std::vector<BlockwiseWeight> blockwise;
-    std::vector<Tensor> codes, absmax;
+    std::vector<Tensor> biases;
+    LinearParts parts(storage_, device_);
     for (const std::string& module : modules) {
       biases.push_back(vector(prefix_ + module + ".bias", out));
       require_format(module);
+      const std::string key = prefix_ + module + ".weight";
+      if (!stored_) {
+        parts.add(plain(key, {out, in}), named(key));
+        continue;
+      }
+      parameters_ += out * in;
       if (is_four_bit(storage_.format)) {
-        blockwise.push_back(four_bit(module, out, in));
-      } else if (storage_.format == WeightFormat::kInt8) {
-        const RowInt8Weight w = int8(module, out, in);
-        codes.push_back(w.codes);
-        absmax.push_back(w.absmax);
+        parts.add(four_bit(module, out, in));
       } else {
-        plains.push_back(
-            converted(module, plain(prefix_ + module + ".weight", {out, in}), word_type(storage_.format)));
+        parts.add(read_row_int8(file_, prefix_ + module, out, in));
       }
     }
     bias = at::cat(biases);
-    if (!blockwise.empty()) return make_four_bit_linear(blockwise, device_);
-    if (!codes.empty()) {
-      return make_int8_linear({at::cat(codes), at::cat(absmax)}, storage_.outlier_threshold, device_,
-                              storage_.int8_gradient ? Int8Gradient::kRounded : Int8Gradient::kExact);
-    }
-    const Tensor whole = at::cat(plains).to(device_);
-    if (storage_.products != WeightFormat::kFloat32) {
-      return make_rounded_linear(whole.to(at::kFloat), word_type(storage_.products));
-    }
-    return storage_.format == WeightFormat::kFloat32 ? make_dense_linear(whole) : make_half_linear(whole);
+    return parts.join();
   }
 
   /// A file is in one format throughout, as bitsandbytes writes it.
@@ -122,12 +110,19 @@ class BertReader {
   }
 
   BlockwiseWeight four_bit(const std::string& module, int64_t out, int64_t in) {
-    if (!stored_) return quantize_blockwise(plain(prefix_ + module + ".weight", {out, in}), storage_);
-    parameters_ += out * in;
     BlockwiseWeight w = read_blockwise(file_, prefix_ + module, out, in);
     if (first_.empty()) {
       first_ = module;
       first_blocks_ = describe(w);
+      storage_.block_size = w.block_size;
+      storage_.double_quant = w.double_quant();
+      storage_.outlier_fraction = 0;
+    }
+    if (w.outlier_index.defined()) {
+      // As many again may be left out of a matrix that is held as these are.
+      const double fraction =
+          (static_cast<double>(w.outlier_index.numel()) + 0.5) / static_cast<double>(w.elements());
+      storage_.outlier_fraction = std::max(storage_.outlier_fraction, fraction);
     }
     // Query, key and value are one matrix here, and what is told of a model's blocks is told of all of it.
     if (describe(w) != first_blocks_) {
@@ -137,13 +132,6 @@ class BertReader {
                         kQuantiseWhole);
     }
     return w;
-  }
-
-  RowInt8Weight int8(const std::string& module, int64_t out, int64_t in) {
-    const std::string key = prefix_ + module + ".weight";
-    if (!stored_) return quantize_rows(plain(key, {out, in}), file_.path() + ": \"" + key + "\"");
-    parameters_ += out * in;
-    return read_row_int8(file_, prefix_ + module, out, in);
   }
 
   LayerNormWeights norm(const std::string& key) {
@@ -167,16 +155,7 @@ class BertReader {
     return value;
   }
 
-  Tensor converted(const std::string& name, const Tensor& value, at::ScalarType type) const {
-    const Tensor out = value.to(type);
-    if (type == at::kHalf && !out.isfinite().all().item<bool>()) {
-      throw EngineError(
-          "NOT_FINITE",
-          file_.path() + ": \"" + prefix_ + name + "\" holds weights beyond 65504, fp16's range",
-          "Hold this model as bfloat16 or float32.");
-    }
-    return out;
-  }
+  std::string named(const std::string& key) const { return file_.path() + ": \"" + key + "\""; }
 
   SafetensorsFile file_;
   const ModelShape& shape_;

@@ -25,7 +25,8 @@ struct BertWeights {
   Tensor position, token_type;  // [positions, d], [d] (type 0)
   LayerNormWeights embedding_norm;
   std::vector<LayerWeights> layers;
-  WeightFormat format = WeightFormat::kFloat32;
+  /// As the linear layers are held; of a quantised file, as it has them.
+  WeightStorage storage;
   bool has_pooler = false;
   /// As Python counts them: everything in BertModel, pooler included where the file has one.
   int64_t parameters = 0;
