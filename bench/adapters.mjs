@@ -1,4 +1,5 @@
-// What adapters cost while encoding: one batch of texts with one adapter for all, and with texts spread over many.
+// What adapters cost while encoding: one batch of texts with one adapter for all, with that one merged into the base, and with texts spread
+// over many.
 //
 //   node bench/adapters.mjs [--model DIR] [--adapters 100] [--texts 512] [--rounds 5] [--rank 8] [--storage nf4] [--threads 0]
 //
@@ -68,6 +69,9 @@ try {
   for (const [i, name] of names.entries())
     await encoder.createAdapter({ modules, dropout: 0, init: { kind: "uniform" } }, i, name);
   const loadedBytes = encoder.memory(1024, false).adapter;
+  const startedMerge = performance.now();
+  const merge = await encoder.mergeAdapter(names[0], "merged", false);
+  const mergeSeconds = (performance.now() - startedMerge) / 1000;
 
   const words = wholeWords(model);
   const tokenizer = await Tokenizer.load(model);
@@ -84,7 +88,8 @@ try {
     ...options,
   };
   const base = { adapter: false, ...options };
-  const seconds = { base: [], one: [], each: [] };
+  const merged = { adapter: "merged", ...options };
+  const seconds = { base: [], merged: [], one: [], each: [] };
   const time = async (into, choice) => {
     // Processor time: on a machine that others use too, the clock measures them.
     const before = process.cpuUsage();
@@ -92,12 +97,14 @@ try {
     const { user, system } = process.cpuUsage(before);
     into?.push((user + system) / 1e6);
   };
-  for (const choice of [base, one, each]) await time(undefined, choice);
+  for (const choice of [base, merged, one, each]) await time(undefined, choice);
   for (let round = 0; round < rounds; round++) {
     await time(seconds.one, one);
     await time(seconds.each, each);
     await time(seconds.base, base);
+    await time(seconds.merged, merged);
   }
+  await encoder.removeAdapter("merged");
   const usedBytes = encoder.memory(1024, false).adapter;
   const parameters = encoder.adapters()[0].parameters;
   const grown = rss() - before;
@@ -112,12 +119,14 @@ try {
         ["texts encoded with", "ms of processor time", "tokens a second of it"],
         [
           row("the base model", seconds.base),
+          row("one adapter, merged", seconds.merged),
           row("one adapter", seconds.one),
           row(`${count} adapters`, seconds.each),
         ],
       ),
       "",
       `speed with ${count} adapters over that with one: ${figure(pairedRatio(seconds.one, seconds.each).median)}`,
+      `time merged over that of the base: ${figure(pairedRatio(seconds.merged, seconds.base).median)}; merged weights: ${merge.bytes} bytes, made in ${figure(mergeSeconds)} s`,
       `an adapter: ${parameters} parameters, ${4 * parameters} bytes; loaded ${Math.round(loadedBytes / count)}, used ${Math.round(usedBytes / count)} bytes; resident memory grew by ${Math.round(grown / count)} bytes an adapter`,
       `took ${figure((performance.now() - started) / 1000)} s`,
     ].join("\n"),

@@ -263,7 +263,20 @@ export interface EncoderInfo {
 export interface AdapterInfo {
   name: string;
   parameters: number;
-  /** What it takes as it stands, without Adam's moments: weights, what is packed of them, and gradients once it was trained. */
+  /**
+   * What it takes as it stands, without Adam's moments: weights, what is packed of them, and gradients once it was trained. Of what
+   * `mergeAdapter` made, the merged weights.
+   */
+  bytes: number;
+  /** The adapter that is merged here. */
+  mergedFrom?: string;
+}
+
+/** What merging has made. */
+export interface MergeInfo {
+  /** LoRA modules that are in the merged weights. */
+  modules: number;
+  /** What those take. */
   bytes: number;
 }
 
@@ -275,7 +288,7 @@ export interface MemoryPlan {
   embeddings: number;
   /** Biases and LayerNorms. */
   other: number;
-  /** LoRA weights, what is packed of them, and their gradients, of all adapters; or all that trains, and its gradients. */
+  /** LoRA weights, what is packed of them, their gradients, and weights with one merged in, of all adapters; or all that trains, and its gradients. */
   adapter: number;
   /** Adam's two moments. */
   optimizer: number;
@@ -305,6 +318,12 @@ export interface NativeEncoder {
   saveOptimizer(path: string, name?: string): Promise<void>;
   /** Restores them for the adapter that is installed, or the model that trains, to the bit. */
   loadOptimizer(path: string, name?: string): Promise<void>;
+  /**
+   * Puts the adapter `name` into second copies of the frozen matrices that it changes, held as those are or, with `exact`, in float32.
+   * Texts whose adapter is `merged` are encoded with them; all others stay what they were. What is merged takes no training under
+   * either name, and goes when the adapter does.
+   */
+  mergeAdapter(name: string, merged: string, exact: boolean): Promise<MergeInfo>;
   /** Nothing happens where there is none of the name. */
   removeAdapter(name?: string): Promise<void>;
   /** Forward, backward and one Adam step over the whole batch. */

@@ -30,6 +30,7 @@ Napi::Function EncoderHandle::define(Napi::Env env) {
        InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
        InstanceMethod<&EncoderHandle::save_optimizer>("saveOptimizer"),
        InstanceMethod<&EncoderHandle::load_optimizer>("loadOptimizer"),
+       InstanceMethod<&EncoderHandle::merge_adapter>("mergeAdapter"),
        InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
        InstanceMethod<&EncoderHandle::step>("step"), InstanceMethod<&EncoderHandle::gradients>("gradients"),
        InstanceMethod<&EncoderHandle::encode>("encode"),
@@ -105,6 +106,7 @@ Napi::Value EncoderHandle::adapters(const Napi::CallbackInfo& info) {
     o.Set("name", adapter.name);
     o.Set("parameters", static_cast<double>(adapter.parameters));
     o.Set("bytes", static_cast<double>(adapter.bytes));
+    if (!adapter.merged_from.empty()) o.Set("mergedFrom", adapter.merged_from);
     all.Set(all.Length(), o);
   }
   return all;
@@ -193,6 +195,21 @@ Napi::Value EncoderHandle::load_optimizer(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, path, name] {
     session_->load_optimizer(path, name);
     return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::merge_adapter(const Napi::CallbackInfo& info) {
+  const std::string name = to_string(info[0], "name"), merged = to_string(info[1], "merged");
+  if (!info[2].IsBoolean()) throw Napi::TypeError::New(info.Env(), "exact must be a boolean");
+  const bool exact = info[2].As<Napi::Boolean>().Value();
+  return run(info.Env(), [this, name, merged, exact]() -> Resolver {
+    const MergeInfo merge = session_->merge_adapter(name, merged, exact);
+    return [merge](Napi::Env env) -> Napi::Value {
+      Napi::Object o = Napi::Object::New(env);
+      o.Set("modules", static_cast<double>(merge.modules));
+      o.Set("bytes", static_cast<double>(merge.bytes));
+      return o;
+    };
   });
 }
 

@@ -43,8 +43,14 @@ AdapterLayers::AdapterLayers(Adapter& adapter, const ModelShape& shape) : adapte
   for (int64_t i = 0; i < shape.num_layers; i++) layers_.push_back(layer_factors(adapter, shape, i));
 }
 
+AdapterLayers::AdapterLayers(Adapter& adapter, std::unique_ptr<MergedWeights> merged)
+    : adapter_(&adapter), merged_(std::move(merged)) {
+  const PackedLora nothing(std::vector<LoraSlice>{});
+  for (int64_t i = 0; i < merged_->layers(); i++) layers_.push_back({nothing, nothing, nothing, nothing});
+}
+
 int64_t AdapterLayers::bytes() const {
-  int64_t total = 0;
+  int64_t total = merged_ ? merged_->bytes() : 0;
   for (const LayerFactors& layer : layers_) {
     total += layer.qkv.bytes() + layer.attention_output.bytes() + layer.intermediate.bytes() +
              layer.output.bytes();

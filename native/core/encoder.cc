@@ -43,18 +43,22 @@ Encoder::Encoder(const ModelShape& shape, BertWeights weights, Pooling pooling, 
   for (int64_t i = 0; i < shape.num_layers; i++) layers_.emplace_back(shape_, weights_.layers[i], i);
 }
 
-void Encoder::take(const OwnParameters* own) {
-  if (own == nullptr && !own_) return;
-  own_ = own != nullptr;
-  for (int64_t i = 0; i < shape_.num_layers; i++) layers_[i].take(own_ ? own->layer(i) : nullptr);
-  const EmbeddingTensors mine = own_ ? own->embeddings() : EmbeddingTensors{};
+void Encoder::take(const AdapterLayers* adapter) {
+  const OwnParameters* own = adapter == nullptr ? nullptr : adapter->own();
+  const MergedWeights* merged = adapter == nullptr ? nullptr : adapter->merged();
+  const bool replaces = own != nullptr || merged != nullptr;
+  if (!replaces && !replaced_) return;
+  replaced_ = replaces;
+  for (int64_t i = 0; i < shape_.num_layers; i++)
+    layers_[i].take(own ? own->layer(i) : nullptr, merged ? &merged->layer(i) : nullptr);
+  const EmbeddingTensors mine = own ? own->embeddings() : EmbeddingTensors{};
   const auto tensor = [](const Tensor& a, const Tensor& b) { return a.defined() ? a : b; };
   word_ = tensor(mine.word, weights_.word);
   position_ = tensor(mine.position, weights_.position);
   token_type_ = mine.token_type.defined() ? mine.token_type[0] : weights_.token_type;
   const LayerNormWeights& norm = weights_.embedding_norm;
   embedding_norm_ = {tensor(mine.norm.gamma, norm.gamma), tensor(mine.norm.beta, norm.beta), norm.eps};
-  embedding_gradients_ = own_ ? own->embedding_gradients() : EmbeddingTensors{};
+  embedding_gradients_ = own ? own->embedding_gradients() : EmbeddingTensors{};
 }
 
 void Encoder::train(const ModelTensors& gradients) {
@@ -71,7 +75,7 @@ void Encoder::find_lowest_trained() {
 void Encoder::use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const DropoutPlan& dropout) {
   dropout_ = dropout;
   adapted_ = !adapters.empty();
-  take(adapters.size() == 1 ? adapters.front()->own() : nullptr);
+  take(adapters.size() == 1 ? adapters.front() : nullptr);
   for (EncoderLayer& layer : layers_) layer.use(adapters, use, dropout.adapter());
   find_lowest_trained();
 }

@@ -41,8 +41,9 @@ class Encoder {
 
  private:
   void find_lowest_trained();
-  /// Runs with the adapter's own parameters in place of the base model's; null: with those.
-  void take(const OwnParameters* own);
+  /// Runs with the adapter's own parameters, and with what it was merged into, in place of the base model's;
+  /// null: with those.
+  void take(const AdapterLayers* adapter);
   /// Through the embeddings' LayerNorm to the tables, for the gradient of the first layer's input.
   void backward_embeddings(const MicroBatch& micro, const Tensor& gradient);
 
@@ -57,7 +58,7 @@ class Encoder {
   Tensor word_, position_, token_type_;
   LayerNormWeights embedding_norm_;
   EmbeddingTensors embedding_gradients_;
-  bool own_ = false;
+  bool replaced_ = false;
   int64_t lowest_trained_ = 0;  // number of layers where none is
 
   DropoutPlan dropout_;

@@ -48,26 +48,33 @@ EncoderLayer::EncoderLayer(const ModelShape& shape, const LayerWeights& weights,
       intermediate_(weights.intermediate.get(), Tensor()),
       output_(weights.output.get(), Tensor()) {}
 
-void EncoderLayer::take(const OwnLayer* own) {
-  if (own == nullptr && !own_) return;
-  static const OwnLayer kNone;
-  own_ = own != nullptr;
-  const OwnLayer& o = own_ ? *own : kNone;
+void EncoderLayer::take(const OwnLayer* own, const MergedLayer* merged) {
+  const bool replaces = own != nullptr || merged != nullptr;
+  if (!replaces && !replaced_) return;
+  static const OwnLayer kNoneOwn;
+  static const MergedLayer kNoneMerged;
+  replaced_ = replaces;
+  const OwnLayer& o = own != nullptr ? *own : kNoneOwn;
+  const MergedLayer& m = merged != nullptr ? *merged : kNoneMerged;
   const auto tensor = [](const Tensor& mine, const Tensor& base) { return mine.defined() ? mine : base; };
   const auto norm = [&](const NormTensors& mine, const LayerNormWeights& base) {
     return LayerNormWeights{tensor(mine.gamma, base.gamma), tensor(mine.beta, base.beta), base.eps};
   };
-  const auto linear = [](const std::unique_ptr<FrozenLinear>& mine,
+  const auto linear = [](const MergedLinear& merged, const std::unique_ptr<FrozenLinear>& mine,
                          const std::unique_ptr<FrozenLinear>& base) {
-    return mine ? mine.get() : base.get();
+    return merged.weight ? merged.weight.get() : mine ? mine.get() : base.get();
   };
-  qkv_.set_base(linear(o.qkv, base_.qkv), tensor(o.values.qkv.bias, base_.qkv_bias));
-  attention_output_.set_base(linear(o.attention_output, base_.attention_output), Tensor());
-  intermediate_.set_base(linear(o.intermediate, base_.intermediate), Tensor());
-  output_.set_base(linear(o.output, base_.output), Tensor());
-  attention_output_bias_ = tensor(o.values.attention_output.bias, base_.attention_output_bias);
-  intermediate_bias_ = tensor(o.values.intermediate.bias, base_.intermediate_bias);
-  output_bias_ = tensor(o.values.output.bias, base_.output_bias);
+  const auto bias = [&](const MergedLinear& merged, const LinearTensors& mine, const Tensor& base) {
+    return tensor(merged.bias, tensor(mine.bias, base));
+  };
+  qkv_.set_base(linear(m.qkv, o.qkv, base_.qkv), bias(m.qkv, o.values.qkv, base_.qkv_bias));
+  attention_output_.set_base(linear(m.attention_output, o.attention_output, base_.attention_output),
+                             Tensor());
+  intermediate_.set_base(linear(m.intermediate, o.intermediate, base_.intermediate), Tensor());
+  output_.set_base(linear(m.output, o.output, base_.output), Tensor());
+  attention_output_bias_ = bias(m.attention_output, o.values.attention_output, base_.attention_output_bias);
+  intermediate_bias_ = bias(m.intermediate, o.values.intermediate, base_.intermediate_bias);
+  output_bias_ = bias(m.output, o.values.output, base_.output_bias);
   attention_norm_ = norm(o.values.attention_norm, base_.attention_norm);
   output_norm_ = norm(o.values.output_norm, base_.output_norm);
   gradients_ = o.gradients;

@@ -67,9 +67,9 @@ class EncoderLayer {
 
   /// Where to add the gradients of the layer's own parameters up.
   void train(const LayerTensors& gradients) { gradients_ = gradients; }
-  /// Runs with an adapter's own parameters, and its gradients, in place of the base model's; null: with
-  /// those.
-  void take(const OwnLayer* own);
+  /// Runs with an adapter's own parameters, and its gradients, and with what it was merged into, in place of
+  /// the base model's; null: with those.
+  void take(const OwnLayer* own, const MergedLayer* merged);
   /// Whether anything of it gets a gradient.
   bool trains() const { return lowest_trained() != Part::kNone; }
   bool keeps_context() const {
@@ -101,7 +101,7 @@ class EncoderLayer {
   // What the next passes run with.
   Tensor attention_output_bias_, intermediate_bias_, output_bias_;
   LayerNormWeights attention_norm_, output_norm_;
-  bool own_ = false;
+  bool replaced_ = false;
   int64_t index_;
   LoraLinear qkv_, attention_output_, intermediate_, output_;
   LayerTensors gradients_;

@@ -13,22 +13,32 @@ namespace peft {
 inline constexpr const char* kDefaultAdapter = "default";
 
 /// An adapter as a session holds it: its weights, what is packed of them, and Adam's moments once it is
-/// trained.
+/// trained. Or one that is merged into the base: the same adapter again, and weights of the base with it in
+/// them.
 class LoadedAdapter {
  public:
   LoadedAdapter(std::unique_ptr<Adapter> adapter, const ModelShape& shape)
       : adapter_(std::move(adapter)), layers_(*adapter_, shape) {}
+  LoadedAdapter(const LoadedAdapter& from, std::string name, std::unique_ptr<MergedWeights> merged)
+      : adapter_(from.adapter_), layers_(*adapter_, std::move(merged)), merged_from_(std::move(name)) {}
 
   Adapter& weights() const { return *adapter_; }
+  /// The name of the adapter that is merged here, or empty.
+  const std::string& merged_from() const { return merged_from_; }
+  /// Numbers of its own.
+  int64_t parameter_count() const { return merged_from_.empty() ? adapter_->parameter_count() : 0; }
   AdapterLayers& layers() { return layers_; }
+  const AdapterLayers& layers() const { return layers_; }
   /// With zero moments before its first step; asks for the gradient too.
   Adam& adam() {
     adapter_->require_gradient();
     if (!adam_) adam_ = std::make_unique<Adam>(*adapter_);
     return *adam_;
   }
-  /// What it takes as it stands: weights, what is packed of them, and the gradient if it is trained.
+  /// What it takes as it stands: weights, what is packed of them, and the gradient if it is trained; or the
+  /// weights that it was merged into.
   int64_t bytes() const {
+    if (!merged_from_.empty()) return layers_.bytes();
     int64_t total = 4 * adapter_->parameter_count() + layers_.bytes();
     const auto add = [&](const Tensor& t) { total += t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; };
     add(adapter_->gradient());
@@ -40,8 +50,9 @@ class LoadedAdapter {
   }
 
  private:
-  std::unique_ptr<Adapter> adapter_;
+  std::shared_ptr<Adapter> adapter_;
   AdapterLayers layers_;
+  std::string merged_from_;
   std::unique_ptr<Adam> adam_;
 };
 

@@ -100,7 +100,7 @@ Session::Session(const SessionOptions& options)
 
 SessionInfo Session::info() const {
   int64_t trainable = model_ ? model_->trained_count() : 0;
-  for (const auto& [name, lora] : adapters_) trainable += lora.weights().parameter_count();
+  for (const auto& [name, lora] : adapters_) trainable += lora.parameter_count();
   return {encoder_.device().str(), threads_, encoder_.weights().parameters, trainable,
           model_ ? 0 : encoder_.weights().bytes()};
 }
@@ -115,8 +115,8 @@ MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training,
     if (only && name != *only) continue;
     layers.push_back(&lora.layers());
     const bool planned = training && !lora.weights().gradient().defined();
-    plan.adapter += lora.bytes() + (planned ? 4 * lora.weights().parameter_count() : 0);
-    if (training) plan.optimizer += 8 * lora.weights().parameter_count();
+    plan.adapter += lora.bytes() + (planned ? 4 * lora.parameter_count() : 0);
+    if (training) plan.optimizer += 8 * lora.parameter_count();
   }
   encoder_.use(layers, LoraUse::kPlan, {});
   plan.linear = w.linear_bytes() + (training ? encoder_.gradient_bytes() : 0);
@@ -141,7 +141,7 @@ BaseMatrices Session::base_matrices() const { return {encoder_.weights(), encode
 std::vector<AdapterInfo> Session::adapters() const {
   std::vector<AdapterInfo> all;
   for (const auto& [name, lora] : adapters_)
-    all.push_back({name, lora.weights().parameter_count(), lora.bytes()});
+    all.push_back({name, lora.parameter_count(), lora.bytes(), lora.merged_from()});
   return all;
 }
 
@@ -167,8 +167,8 @@ void Session::load_adapter(const std::string& path, const AdapterSpec& spec, con
 
 void Session::install(const std::string& name, std::unique_ptr<Adapter> adapter) {
   if (model_) throw EngineError("USAGE", "The model itself trains: it takes no adapter");
-  encoder_.use({}, LoraUse::kPlan, {});
-  adapters_.insert_or_assign(name, LoadedAdapter(std::move(adapter), encoder_.shape()));
+  remove_adapter(name);
+  adapters_.emplace(name, LoadedAdapter(std::move(adapter), encoder_.shape()));
 }
 
 void Session::save_adapter(const std::string& path, const std::string& name) {
@@ -189,6 +189,35 @@ void Session::load_optimizer(const std::string& path, const std::string& name) {
 void Session::remove_adapter(const std::string& name) {
   encoder_.use({}, LoraUse::kPlan, {});
   adapters_.erase(name);
+  remove_merged_from(name);
+}
+
+void Session::remove_merged_from(const std::string& name) {
+  std::erase_if(adapters_, [&](const auto& entry) { return entry.second.merged_from() == name; });
+}
+
+MergeInfo Session::merge_adapter(const std::string& name, const std::string& merged, bool exact) {
+  const c10::InferenceMode no_grad;
+  const LoadedAdapter& lora = adapter(name, "mergeAdapter");
+  if (!lora.merged_from().empty())
+    throw EngineError("USAGE", "mergeAdapter: \"" + name + "\" is \"" + lora.merged_from() + "\", merged");
+  if (adapters_.count(merged) != 0)
+    throw EngineError("USAGE", "mergeAdapter: there is an adapter \"" + merged + "\" already");
+  WeightStorage storage = encoder_.weights().storage;
+  if (exact) storage.format = WeightFormat::kFloat32;
+  auto weights = std::make_unique<MergedWeights>(lora.layers().all(), lora.layers().own(), encoder_.weights(),
+                                                 storage, encoder_.device());
+  const MergeInfo info{weights->modules(), weights->bytes()};
+  adapters_.emplace(merged, LoadedAdapter(lora, name, std::move(weights)));
+  return info;
+}
+
+void Session::require_unmerged(const std::string& name, const char* caller) const {
+  for (const auto& [other, lora] : adapters_) {
+    if (lora.merged_from().empty() || (other != name && lora.merged_from() != name)) continue;
+    throw EngineError("USAGE", std::string(caller) + ": the adapter \"" + name + "\" is merged into the base",
+                      "Remove \"" + other + "\", which holds the merged weights, first.");
+  }
 }
 
 std::map<std::string, std::vector<float>> Session::adapter_weights(const std::string& name) {
@@ -214,6 +243,7 @@ ModelParameters& Session::model(const char* caller) const {
 
 Session::Trained Session::trained(const std::string& name, const char* caller) {
   if (model_) return {*model_, *model_adam_, nullptr};
+  require_unmerged(name, caller);
   LoadedAdapter& lora = adapter(name, caller);
   Adam& adam = lora.adam();
   return {lora.weights(), adam, &lora};
@@ -383,39 +413,55 @@ std::vector<float> Session::encode(const TokenBatch& batch, const AdapterChoice&
   const c10::InferenceMode no_grad;
   check_batch(batch, encoder_.shape());
   const TextAdapters used = text_adapters(choice, batch.texts());
-  std::vector<AdapterLayers*> layers;
-  for (LoadedAdapter* lora : used.adapters) layers.push_back(&lora->layers());
-  const int64_t d = encoder_.shape().hidden_size;
-  std::vector<float> rows(static_cast<size_t>(batch.texts() * d));
-  const auto has_own = [](const AdapterLayers* l) { return l->own() != nullptr; };
-  if (!used.of_text.empty() && std::ranges::any_of(layers, has_own)) {
-    // Where the base itself differs from text to text, adapters take turns.
-    for (int32_t adapter = -1; adapter < static_cast<int32_t>(layers.size()); adapter++) {
-      std::vector<int64_t> texts;
-      for (int64_t i = 0; i < batch.texts(); i++) {
-        if (used.of_text[static_cast<size_t>(i)] == adapter) texts.push_back(i);
-      }
-      if (texts.empty()) continue;
-      encoder_.use(
-          adapter < 0 ? std::vector<AdapterLayers*>{} : std::vector{layers[static_cast<size_t>(adapter)]},
-          LoraUse::kForward, {});
-      encode_in_order(gather_texts(batch, texts), texts, {}, normalize, micro_batch_tokens, rows);
-    }
-    return rows;
-  }
-  encoder_.use(layers, LoraUse::kForward, {});
-  // Texts of one adapter lie together, so that its factors are read once for many rows.
-  std::vector<int64_t> order(static_cast<size_t>(batch.texts()));
-  std::iota(order.begin(), order.end(), 0);
+  std::vector<float> rows(static_cast<size_t>(batch.texts() * encoder_.shape().hidden_size));
+  std::vector<int64_t> all(static_cast<size_t>(batch.texts()));
+  std::iota(all.begin(), all.end(), 0);
   if (used.of_text.empty()) {
-    encode_in_order(batch, order, {}, normalize, micro_batch_tokens, rows);
+    use_for_encoding(used.adapters);
+    encode_in_order(batch, all, {}, normalize, micro_batch_tokens, rows);
     return rows;
   }
-  std::ranges::stable_sort(order, {}, [&](int64_t text) { return used.of_text[text]; });
-  std::vector<int32_t> adapter_of_text;
-  for (const int64_t text : order) adapter_of_text.push_back(used.of_text[text]);
-  encode_in_order(gather_texts(batch, order), order, adapter_of_text, normalize, micro_batch_tokens, rows);
+  // Where the base itself differs from text to text, texts take turns: those of each adapter that replaces
+  // some of it, and all others.
+  std::vector<std::vector<int64_t>> apart(used.adapters.size());
+  std::vector<int64_t> together;
+  for (const int64_t text : all) {
+    const int32_t adapter = used.of_text[text];
+    const bool replaces = adapter >= 0 && used.adapters[adapter]->layers().replaces_base();
+    (replaces ? apart[adapter] : together).push_back(text);
+  }
+  for (size_t adapter = 0; adapter < apart.size(); adapter++) {
+    const std::vector<int64_t>& texts = apart[adapter];
+    if (texts.empty()) continue;
+    use_for_encoding({used.adapters[adapter]});
+    encode_in_order(gather_texts(batch, texts), texts, {}, normalize, micro_batch_tokens, rows);
+  }
+  encode_mixed(batch, std::move(together), used, normalize, micro_batch_tokens, rows);
   return rows;
+}
+
+void Session::use_for_encoding(const std::vector<LoadedAdapter*>& adapters) {
+  std::vector<AdapterLayers*> layers;
+  for (LoadedAdapter* lora : adapters) layers.push_back(&lora->layers());
+  encoder_.use(layers, LoraUse::kForward, {});
+}
+
+void Session::encode_mixed(const TokenBatch& batch, std::vector<int64_t> texts, const TextAdapters& used,
+                           bool normalize, int64_t micro_batch_tokens, std::vector<float>& rows) {
+  if (texts.empty()) return;
+  // Texts of one adapter lie together, so that its factors are read once for many rows.
+  std::ranges::stable_sort(texts, {}, [&](int64_t text) { return used.of_text[text]; });
+  std::vector<LoadedAdapter*> adapters;
+  std::vector<int32_t> adapter_of_text;
+  int32_t last = -1;
+  for (const int64_t text : texts) {
+    const int32_t adapter = used.of_text[text];
+    if (adapter != last) adapters.push_back(used.adapters[adapter]);
+    last = adapter;
+    adapter_of_text.push_back(static_cast<int32_t>(adapters.size()) - 1);
+  }
+  use_for_encoding(adapters);
+  encode_in_order(gather_texts(batch, texts), texts, adapter_of_text, normalize, micro_batch_tokens, rows);
 }
 
 void Session::encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,

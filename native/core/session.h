@@ -65,8 +65,8 @@ struct MemoryPlan {
                            // alone where they train
   int64_t embeddings = 0;  // tables
   int64_t other = 0;       // biases and LayerNorms
-  int64_t adapter = 0;     // weights, what is packed of them, and gradients, of all adapters; or of the model
-                           // itself where that trains
+  int64_t adapter = 0;     // weights, what is packed of them, gradients, and weights with one merged in, of
+                           // all adapters; or of the model itself where that trains
   int64_t optimizer = 0;   // Adam's two moments
   int64_t activations = 0;
   int64_t float32_weights = 0;  // the frozen weights, were they fp32 and kept once
@@ -76,6 +76,13 @@ struct AdapterInfo {
   std::string name;
   int64_t parameters = 0;
   int64_t bytes = 0;  // as it stands, without the optimiser
+  std::string merged_from = {};
+};
+
+/// What merging has made.
+struct MergeInfo {
+  int64_t modules = 0;
+  int64_t bytes = 0;
 };
 
 /// A loaded encoder with any number of adapters, by name, and their optimisers; or one that trains itself and
@@ -99,6 +106,10 @@ class Session {
   /// Adam's state beside what trains: with both, training goes on as if it had never stopped.
   void save_optimizer(const std::string& path, const std::string& name = kDefaultAdapter);
   void load_optimizer(const std::string& path, const std::string& name = kDefaultAdapter);
+  /// Puts the adapter `name` into second copies of the frozen matrices that it changes, held as those are or,
+  /// with `exact`, in fp32. Under the name `merged` texts are encoded with them: it takes no training, and
+  /// goes when the adapter does. All else stays what it was.
+  MergeInfo merge_adapter(const std::string& name, const std::string& merged, bool exact);
   /// Nothing happens where there is none of the name.
   void remove_adapter(const std::string& name = kDefaultAdapter);
   std::map<std::string, std::vector<float>> adapter_weights(const std::string& name = kDefaultAdapter);
@@ -130,6 +141,9 @@ class Session {
     LoadedAdapter* lora;
   };
   Trained trained(const std::string& name, const char* caller);
+  /// Throws USAGE for one that is merged, under either name.
+  void require_unmerged(const std::string& name, const char* caller) const;
+  void remove_merged_from(const std::string& name);
   /// The adapters that the texts of a batch take, and the place of each text's among them: -1 for none, and
   /// no places where all texts take the first or there is none.
   struct TextAdapters {
@@ -137,6 +151,10 @@ class Session {
     std::vector<int32_t> of_text = {};
   };
   TextAdapters text_adapters(const AdapterChoice& choice, int64_t texts);
+  void use_for_encoding(const std::vector<LoadedAdapter*>& adapters);
+  /// These texts of a batch, through adapters that share the base model's weights.
+  void encode_mixed(const TokenBatch& batch, std::vector<int64_t> texts, const TextAdapters& used,
+                    bool normalize, int64_t micro_batch_tokens, std::vector<float>& rows);
   /// Encodes the batch as it stands; text i's vector becomes row row_of_text[i].
   void encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
                        const std::vector<int32_t>& adapter_of_text, bool normalize,

@@ -75,6 +75,28 @@ describe("several adapters in one native encoder", () => {
       expect(await choose(new Int32Array(texts).fill(-1))).toEqual(await encode(encoder, false));
     }));
 
+  it("merges one into weights that are counted, listed and given back", () =>
+    withGolden("plain", { adapter: "qkv" }, async (encoder) => {
+      const before = encoder.memory(1024, false);
+      const listed = encoder.adapters();
+      const merge = await encoder.mergeAdapter("default", "merged", false);
+      expect(merge).toEqual({ modules: spec.modules.length, bytes: expect.any(Number) });
+      expect(encoder.adapters()).toEqual([
+        ...listed,
+        { name: "merged", parameters: 0, bytes: merge.bytes, mergedFrom: "default" },
+      ]);
+      expect(encoder.memory(1024, false)).toEqual({ ...before, adapter: before.adapter + merge.bytes });
+      for (const adapter of ["default", "merged"]) {
+        await expect(encoder.step(casePairs, { ...STEP, adapter })).rejects.toMatchObject({
+          code: "USAGE",
+          message: `step: the adapter "${adapter}" is merged into the base`,
+        });
+      }
+      expect(() => encoder.mergeAdapter("default", "again", 1 as never)).toThrow("exact must be a boolean");
+      await encoder.removeAdapter("merged");
+      expect(encoder.memory(1024, false)).toEqual(before);
+    }));
+
   it("counts each adapter's own bytes, and plans for one as if it were alone", () =>
     withGolden("plain", { adapter: "qkv" }, async (encoder) => {
       const alone = encoder.memory(1024, true);

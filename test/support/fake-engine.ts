@@ -6,6 +6,7 @@ import type {
   AdapterSpec,
   EncodeOptions,
   ExampleBatch,
+  MergeInfo,
   NativeEncoder,
   NativeEngine,
   OpenOptions,
@@ -34,6 +35,12 @@ export class FakeEngine implements NativeEngine {
   /** Called with the number of the step, from 0; may throw or return a result of its own. */
   onStep: (step: number) => StepResult | undefined = () => undefined;
 
+  /** The adapters of the encoder that was opened last. */
+  held: () => AdapterInfo[] = () => [];
+  readonly merges: { name: string; merged: string; exact: boolean }[] = [];
+  /** Merging an adapter changes its vectors unless this is 0. */
+  mergeMoves = 0;
+
   /** Called with the path of every file of tensors before it is written; may throw. */
   onSave: (path: string) => void = () => undefined;
 
@@ -49,7 +56,9 @@ export class FakeEngine implements NativeEngine {
 
   async open(options: OpenOptions): Promise<NativeEncoder> {
     this.opened = options;
-    return new FakeEncoder(this, options.shape.hiddenSize, options.trainable === true);
+    const encoder = new FakeEncoder(this, options.shape.hiddenSize, options.trainable === true);
+    this.held = () => encoder.adapters();
+    return encoder;
   }
 
   /** Writes the source as it is. */
@@ -78,6 +87,7 @@ interface FakeAdapter {
   trained: number;
   moments: number;
   parameters: number;
+  mergedFrom?: string;
 }
 
 class FakeEncoder implements NativeEncoder {
@@ -116,7 +126,11 @@ class FakeEncoder implements NativeEncoder {
 
   adapters(): AdapterInfo[] {
     return [...this.loaded]
-      .map(([name, { parameters }]) => ({ name, parameters, bytes: 4 * parameters }))
+      .map(([name, { parameters, mergedFrom }]) =>
+        mergedFrom === undefined
+          ? { name, parameters, bytes: 4 * parameters }
+          : { name, parameters: 0, bytes: 4000, mergedFrom },
+      )
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
@@ -128,6 +142,14 @@ class FakeEncoder implements NativeEncoder {
   async loadAdapter(path: string, spec: AdapterSpec, name = "default"): Promise<void> {
     const bytes = readFileSync(path);
     this.install(name, spec, bytes.readFloatLE(bytes.length - 4));
+  }
+
+  async mergeAdapter(name: string, merged: string, exact: boolean): Promise<MergeInfo> {
+    this.engine.merges.push({ name, merged, exact });
+    const from = this.adapter(name);
+    const moved = exact ? 0 : this.engine.mergeMoves;
+    this.loaded.set(merged, { ...from, trained: from.trained + moved, mergedFrom: name });
+    return { modules: 2, bytes: 4000 };
   }
 
   async saveOptimizer(path: string, name = "default"): Promise<void> {
@@ -165,6 +187,7 @@ class FakeEncoder implements NativeEncoder {
 
   async removeAdapter(name = "default"): Promise<void> {
     this.loaded.delete(name);
+    for (const [other, { mergedFrom }] of this.loaded) if (mergedFrom === name) this.loaded.delete(other);
   }
 
   async saveModel(path: string): Promise<void> {

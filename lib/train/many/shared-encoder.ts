@@ -217,6 +217,10 @@ class SharedView implements NativeEncoder {
     return this.exclusive(() => this.native.adapterWeights(this.name));
   }
 
+  mergeAdapter(): Promise<never> {
+    return Promise.reject(new Error("an adapter that trains is not merged"));
+  }
+
   saveModel(): Promise<never> {
     return notTrainable();
   }
