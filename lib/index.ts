@@ -26,6 +26,7 @@ export {
   type TextDefaults,
 } from "./encoder.js";
 export type { BatchingOptions } from "./encoding/batching.js";
+export type { MergeAdapterOptions, MergeAdapterResult } from "./encoding/merge-adapter.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export {
   type ExportFormat,
@@ -39,7 +40,7 @@ export type { ModelDescription } from "./inspect/model.js";
 export type { TensorDescription, TensorsDescription } from "./inspect/tensors.js";
 export { type ConvertOptions, type ConvertResult, convert } from "./merge/convert.js";
 export { type MergeOptions, type MergeResult, type MergeType, mergeAdapter } from "./merge/merge.js";
-export type { VectorDrift } from "./merge/probe.js";
+export type { VectorDrift } from "./metrics/vector-drift.js";
 export type {
   EncoderInfo,
   MemoryPlan,

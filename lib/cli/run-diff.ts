@@ -4,9 +4,10 @@ import {
   type ModuleDifference,
   type ParameterDifference,
 } from "../adapter/difference.js";
+import { probeTexts } from "../data/probe-texts.js";
 import { PeftTrainError } from "../errors.js";
 import { type AdapterDrift, measureAdapters } from "../merge/adapter-drift.js";
-import { probeTexts, type VectorDrift } from "../merge/probe.js";
+import type { VectorDrift } from "../metrics/vector-drift.js";
 import { jsonLine } from "../train/json-line.js";
 import { DownloadProgress } from "./download-progress.js";
 import { prepareEngine } from "./engine.js";

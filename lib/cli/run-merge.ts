@@ -1,5 +1,6 @@
+import { roundingWarning } from "../adapter/merge-drift.js";
+import { probeTexts } from "../data/probe-texts.js";
 import { type MergeOptions, type MergeResult, mergeAdapter } from "../merge/merge.js";
-import { probeTexts } from "../merge/probe.js";
 import { jsonLine } from "../train/json-line.js";
 import { shellQuote } from "./arguments.js";
 import { DownloadProgress } from "./download-progress.js";
@@ -56,13 +57,8 @@ export async function runMerge(args: FlagValues): Promise<void> {
   else if (!quiet) process.stdout.write(`${report(model, adapter, result, seconds)}\n`);
 }
 
-/** As PEFT warns of merging into 4 bits, with what it came to. */
 function warningsOf({ warnings, quantized, dtype, drift }: MergeResult): string[] {
-  if (quantized === undefined) return warnings;
-  const lost =
-    `merged weights were rounded to ${dtype}: vectors are ${drift.mean.toPrecision(2)} (1 - cosine) from those of base and ` +
-    `adapter in the mean, ${drift.worst.toPrecision(2)} at worst`;
-  return [...warnings, lost];
+  return quantized === undefined ? warnings : [...warnings, roundingWarning(dtype, drift)];
 }
 
 function report(model: string, adapter: string, result: MergeResult, seconds: number): string {

@@ -1,5 +1,6 @@
 import { Encoder, type LoadOptions } from "../encoder.js";
-import { probeVectors, type VectorDrift, vectorDrift } from "./probe.js";
+import { type VectorDrift, vectorDrift } from "../metrics/vector-drift.js";
+import { probeVectors } from "./probe.js";
 
 /** How far two adapters move texts: from the base, and from each other. 1 - cosine. */
 export interface AdapterDrift {

@@ -1,10 +1,13 @@
 import path from "node:path";
 import { writeDurably } from "../adapter/durable.js";
 import { openAdapterFolder } from "../adapter/folder.js";
+import { requireNear, requireProbe, requireTolerance } from "../adapter/merge-drift.js";
 import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
+import { probeTexts } from "../data/probe-texts.js";
 import { Encoder, type LoadOptions } from "../encoder.js";
 import { PeftTrainError } from "../errors.js";
+import { type VectorDrift, vectorDrift } from "../metrics/vector-drift.js";
 import { sha256 } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { readSentenceModules } from "../model/pooling.js";
@@ -17,7 +20,7 @@ import { writeSentenceModules } from "../train/output/sentence-modules.js";
 import { VERSION } from "../version.js";
 import { readMergeable } from "./mergeable.js";
 import { writeModelFolder } from "./model-folder.js";
-import { type Probe, probeTexts, probeVectors, type VectorDrift, vectorDrift } from "./probe.js";
+import { type Probe, probeVectors } from "./probe.js";
 
 /** How the merged weights are stored. */
 export type MergeType = FloatType | "nf4" | "fp4" | "int8";
@@ -25,9 +28,6 @@ export const MERGE_TYPES: readonly MergeType[] = ["float32", "float16", "bfloat1
 
 /** What a merge says of itself beside the weights. */
 export const MERGED_FILE = "peft_train_merged.json";
-
-/** Largest 1 - cosine where nobody says otherwise; quantising loses more, and is only reported. */
-const TOLERANCE = 1e-3;
 
 /** What is merged, how it is stored, and how much it may drift. */
 export interface MergeOptions {
@@ -95,16 +95,13 @@ export async function mergeAdapter(
   if (!MERGE_TYPES.includes(dtype)) {
     throw new PeftTrainError("USAGE", `dtype: expected one of ${MERGE_TYPES.join(", ")}, found ${dtype}`);
   }
-  const { tolerance } = options;
-  if (tolerance !== undefined && !(tolerance >= 0)) {
-    throw new PeftTrainError("USAGE", `tolerance: expected a number of at least 0, found ${tolerance}`);
-  }
+  requireTolerance(options.tolerance);
   const access = { signal: options.signal, onProgress: options.onDownload, onNote: options.onNote };
   const source = await openModelFolder(model, access);
   const opened = await openAdapterFolder(adapter, source, access);
   const stored = await readMergeable(opened, source, options);
   const texts = options.probe ?? (await probeTexts());
-  if (texts.length === 0) throw new PeftTrainError("DATA_EMPTY", "the probe holds no texts");
+  requireProbe(texts);
   await using folder = await AtomicFolder.create(output);
   const merge = new Merge({ model, adapter, output, dtype, source, stored, texts, options });
   return { ...(await merge.into(folder)), warnings: opened.warnings };
@@ -201,17 +198,11 @@ class Merge {
   ): Promise<VectorDrift> {
     const { texts, model, adapter, dtype, output, stored, options } = this.job;
     const drift = vectorDrift(texts, wanted, await this.vectors(draft));
-    const exact = dtype !== "nf4" && dtype !== "fp4" && dtype !== "int8";
-    const tolerance = options.tolerance ?? (exact ? TOLERANCE : Number.POSITIVE_INFINITY);
-    if (!(drift.worst <= tolerance)) {
-      throw new PeftTrainError(
-        "MERGE_DRIFT",
-        `merged in ${dtype}, the vector of ${JSON.stringify(drift.worstText)} is ${drift.worst.toPrecision(3)} (1 - cosine) from ` +
-          `that of ${model} with ${adapter}, the mean of ${drift.texts} texts ${drift.mean.toPrecision(3)}; ${tolerance} is allowed. ` +
-          `${output} was not written`,
-        { hint: "Take a dtype of more bits, or allow more with --tolerance." },
-      );
-    }
+    requireNear(drift, dtype, options.tolerance, {
+      adapter: `${model} with ${adapter}`,
+      lastly: `${output} was not written`,
+      hint: "Take a dtype of more bits, or allow more with --tolerance.",
+    });
     const record = {
       format: 1,
       peft_train_version: VERSION,
