@@ -5,9 +5,7 @@ import {
   type AdapterOptions,
   DEFAULT_ADAPTER,
   type EncoderAdapter,
-  type HeldAdapter,
   LoadedAdapters,
-  requireAdapterName,
   requireOneEach,
 } from "./adapter/loaded.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "./adapter/record.js";
@@ -25,13 +23,15 @@ import { encodingMicroBatch } from "./embed.js";
 import { type BatchingOptions, batchingSettings } from "./encoding/batching.js";
 import type { TextSettings } from "./encoding/call.js";
 import { countTokens } from "./encoding/count-tokens.js";
+import { EncoderAdapters, type Side, type TextDefaults } from "./encoding/encoder-adapters.js";
+import type { MergeAdapterOptions, MergeAdapterResult } from "./encoding/merge-adapter.js";
 import { EncodeQueue } from "./encoding/queue.js";
 import { PeftTrainError } from "./errors.js";
 import type { HubAccess } from "./hub/access.js";
 import { hubSettings } from "./hub/settings.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { chooseStorage, type StorageRequest } from "./model/storage.js";
-import { defaultMaxLength, loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
+import { loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
 import { loadEngine } from "./native/load.js";
 import type {
   EncoderInfo,
@@ -144,14 +144,6 @@ export interface EvaluateLabelsOptions extends EvaluateFileOptions {
   columns?: Pick<Partial<ExampleColumns>, "question1" | "question2" | "label"> | undefined;
 }
 
-/** What a text gets unless a call says otherwise. */
-export interface TextDefaults {
-  /** Put before it. */
-  prefix: string;
-  /** Tokens, [CLS] and [SEP] counted. */
-  maxLength: number;
-}
-
 /** How much an encoder has still to do. */
 export interface PendingCalls {
   /** Of `encode`, that wait or run. */
@@ -162,8 +154,6 @@ export interface PendingCalls {
 
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
 const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
-/** Which side of a pair a text is on, for the prefix that its adapter was trained with. */
-type Side = "question1Prefix" | "question2Prefix";
 /** Cosines between two looks at the event loop. */
 const COSINES_A_TURN = 1024;
 
@@ -187,28 +177,26 @@ const collectedWhileOpen = new FinalizationRegistry<string>((model) => {
 export class Encoder implements AsyncDisposable {
   private readonly queue: EncodeQueue;
   private readonly engineInfo: EncoderInfo;
-  /** Adapters take effect in the order in which they were asked for, however long their files take. */
-  private loading: Promise<unknown> = Promise.resolve();
-  /** Evaluations that go on: many calls, with an adapter that must stay. */
-  private readonly measuring = new Set<Promise<unknown>>();
+  private readonly held: EncoderAdapters;
 
   private constructor(
     /** The base model's folder. */
     readonly model: ModelFolder,
-    private readonly loaded: LoadedAdapters,
+    loaded: LoadedAdapters,
     private readonly tokenizer: Tokenizer,
     private readonly native: NativeEncoder,
     /** How the frozen matrices are held; undefined for float32. */
     readonly storage: WeightStorage | undefined,
-    /** What the model itself was trained with. */
-    private readonly modelRecord: AdapterRecord | undefined,
-    private readonly pooling: Pooling,
-    private readonly hub: HubAccess,
+    record: AdapterRecord | undefined,
+    pooling: Pooling,
+    hub: HubAccess,
     batching: BatchingOptions | undefined,
   ) {
     this.engineInfo = native.info();
     const settings = batchingSettings(batching, this.engineInfo.device);
     this.queue = new EncodeQueue(native, tokenizer, this.dimension, settings);
+    const base = { model, record, pooling, storage };
+    this.held = new EncoderAdapters(base, loaded, native, this.queue, hub);
     collectedWhileOpen.register(this, model.name, this);
   }
 
@@ -283,21 +271,22 @@ export class Encoder implements AsyncDisposable {
 
   /** The adapter that came with the model, while it is there; its name is `default`. */
   get adapter(): AdapterFolder | undefined {
-    return this.loaded.get(DEFAULT_ADAPTER)?.folder;
+    return this.held.default;
   }
 
   /** Those that are loaded, in the order in which their names came. */
   get adapters(): EncoderAdapter[] {
-    return [...this.loaded.entries()].map(([name, { folder }]) => ({
+    return [...this.held.entries()].map(([name, { folder, unmerged }]) => ({
       name,
       path: folder.path,
-      ...this.defaultsOf(folder),
+      ...this.held.defaultsOf(folder),
+      merged: unmerged !== undefined,
     }));
   }
 
   /** What texts get as prefix and as greatest length unless a call or its adapter says otherwise. */
   get defaults(): TextDefaults {
-    return this.defaultsOf(this.adapter);
+    return this.held.defaultsOf(this.adapter);
   }
 
   /**
@@ -309,22 +298,36 @@ export class Encoder implements AsyncDisposable {
    * ADAPTER_UNSUPPORTED, ENCODER_CLOSED, HUB_NOT_FOUND, HUB_ACCESS, DOWNLOAD_FAILED.
    */
   addAdapter(name: string, folder: string): Promise<string[]> {
-    return this.afterLoading(async () => {
-      requireAdapterName(name);
-      const adapter = await openAdapterFolder(folder, this.model, this.hub, this.storage);
-      this.requirePooling(adapter);
-      const before = await this.hold(name, adapter);
-      if (before !== undefined) void this.free(before);
-      return adapter.warnings;
-    });
+    return this.held.add(name, folder);
   }
 
   /**
-   * Frees an adapter, once the calls that were made before have ended; later ones no longer find it.
+   * Frees an adapter, merged or not, once the calls that were made before have ended; later ones no longer find it.
    * @throws USAGE where none has the name.
    */
   removeAdapter(name: string): Promise<void> {
-    return this.afterLoading(async () => this.loaded.remove(name)).then((adapter) => this.free(adapter));
+    return this.held.remove(name);
+  }
+
+  /**
+   * Merges an adapter into copies of the matrices that it changes, W + scale * B A, summed in double precision and rounded once: its
+   * texts are then encoded as fast as those of the base. Texts of the base and of all other adapters keep their vectors to the bit.
+   * The vectors of a probe are held against those before; above the tolerance the adapter stays unmerged. Calls that
+   * are made once the promise has resolved are merged, earlier ones not, each call whole.
+   * @throws MERGE_DRIFT; USAGE for a name that no adapter has, or one that is merged; DATA_EMPTY, NOT_FINITE, ENCODER_CLOSED, BUSY,
+   * ABORTED, OUT_OF_MEMORY.
+   */
+  mergeAdapter(name: string, options: MergeAdapterOptions = {}): Promise<MergeAdapterResult> {
+    return this.held.merge(name, options);
+  }
+
+  /**
+   * Takes an adapter out of the base again: its vectors are, to the bit, those that it had before it was merged. Resolves once the memory
+   * of the merged weights is given back, when the calls that were made before have ended.
+   * @throws USAGE where none has the name, or it is not merged; ENCODER_CLOSED.
+   */
+  unmergeAdapter(name: string): Promise<void> {
+    return this.held.unmerge(name);
   }
 
   /** Calls of `encode` that wait or run, and their texts without a vector so far. */
@@ -408,7 +411,7 @@ export class Encoder implements AsyncDisposable {
   evaluate(file: string, options?: EvaluateLabelsOptions): Promise<LabelMetrics>;
   evaluate(file: string, options: EvaluateFileOptions): Promise<EvalMetrics>;
   evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
-    return this.whileMeasuring(() => this.evaluateFile(file, options));
+    return this.held.whileMeasuring(() => this.evaluateFile(file, options));
   }
 
   private async evaluateFile(file: string, options: EvaluateFileOptions): Promise<EvalMetrics> {
@@ -451,7 +454,7 @@ export class Encoder implements AsyncDisposable {
     from: string | RetrievalFiles,
     options: RetrievalOptions = {},
   ): Promise<RetrievalMetrics> {
-    return this.whileMeasuring(() => this.measureRetrieval(from, options));
+    return this.held.whileMeasuring(() => this.measureRetrieval(from, options));
   }
 
   private async measureRetrieval(
@@ -510,8 +513,8 @@ export class Encoder implements AsyncDisposable {
     const { adapters, adapter } = options;
     const maxLength = checked("max_length", "maxLength", options.maxLength);
     const settings = (of: boolean | string | undefined): TextSettings => {
-      const held = this.loaded.choose(of);
-      const defaults = this.defaultsOf(this.readAs(held), side);
+      const held = this.held.choose(of);
+      const defaults = this.held.defaultsOf(this.held.readAs(held), side);
       const most = maxLength ?? defaults.maxLength;
       requireMaxLength(most, this.model);
       return { prefix: options.prefix ?? defaults.prefix, maxLength: most, adapter: held?.id ?? false };
@@ -526,78 +529,18 @@ export class Encoder implements AsyncDisposable {
     return (i) => each.get(ofText[i] as string | false) as TextSettings;
   }
 
-  /** Texts of the base model are read as those of the adapter that came with it, so that the two can be compared. */
-  private readAs(held: HeldAdapter | undefined): AdapterFolder | undefined {
-    return held?.folder ?? this.adapter;
-  }
-
-  private defaultsOf(
-    adapter: AdapterFolder | undefined,
-    side: Side = "question1Prefix",
-  ): { prefix: string; maxLength: number } {
-    const record = adapter?.record ?? this.modelRecord;
-    return {
-      prefix: record?.[side] ?? "",
-      maxLength: record?.maxLength ?? defaultMaxLength(this.model),
-    };
-  }
-
   private measuredWith(adapter: boolean | string | undefined): {
     record: AdapterFolder["record"];
     maxLength: number;
     adapter: string | false;
   } {
-    const held = this.loaded.choose(adapter);
-    const folder = this.readAs(held);
+    const held = this.held.choose(adapter);
+    const folder = this.held.readAs(held);
     return {
       record: folder?.record,
-      maxLength: this.defaultsOf(folder).maxLength,
+      maxLength: this.held.defaultsOf(folder).maxLength,
       adapter: held?.id ?? false,
     };
-  }
-
-  private async whileMeasuring<T>(work: () => Promise<T>): Promise<T> {
-    const result = work();
-    this.measuring.add(result);
-    try {
-      return await result;
-    } finally {
-      this.measuring.delete(result);
-    }
-  }
-
-  private afterLoading<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.loading.then(work);
-    this.loading = result.catch(() => {});
-    return result;
-  }
-
-  /** @returns The adapter that had the name before. */
-  private async hold(name: string, folder: AdapterFolder): Promise<HeldAdapter | undefined> {
-    const id = this.loaded.newId(name);
-    await this.queue.turn(() => this.native.loadAdapter(folder.weightsPath, folder.spec, id));
-    return this.loaded.set(name, { id, folder });
-  }
-
-  /** Frees what no call finds any more, once those that found it have ended. */
-  private async free({ id }: HeldAdapter): Promise<void> {
-    await Promise.allSettled([this.queue.drained(), ...this.measuring]);
-    try {
-      await this.queue.turn(() => this.native.removeAdapter(id));
-    } catch (error) {
-      // Closing the encoder has freed it.
-      if (!(error instanceof PeftTrainError && error.code === "ENCODER_CLOSED")) throw error;
-    }
-  }
-
-  /** @throws ADAPTER_MISMATCH: an encoder pools all texts alike. */
-  private requirePooling({ path, record }: AdapterFolder): void {
-    if (record === undefined || record.pooling === this.pooling) return;
-    throw new PeftTrainError(
-      "ADAPTER_MISMATCH",
-      `${path} was trained with ${record.pooling} pooling; this encoder pools by ${this.pooling}`,
-      { hint: `Load it into an encoder of its own, with pooling: "${record.pooling}".` },
-    );
   }
 
   /** The engine for work in many calls: each takes its turn. */

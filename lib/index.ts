@@ -23,9 +23,9 @@ export {
   type LoadOptions,
   type PendingCalls,
   type RetrievalOptions,
-  type TextDefaults,
 } from "./encoder.js";
 export type { BatchingOptions } from "./encoding/batching.js";
+export type { TextDefaults } from "./encoding/encoder-adapters.js";
 export type { MergeAdapterOptions, MergeAdapterResult } from "./encoding/merge-adapter.js";
 export { ERROR_CODES, type ErrorCode, PeftTrainError } from "./errors.js";
 export {

@@ -15,6 +15,8 @@ export interface EncoderAdapter {
   prefix: string;
   /** Tokens of a text, [CLS] and [SEP] counted. */
   maxLength: number;
+  /** Whether its texts go through weights that it is merged into. */
+  merged: boolean;
 }
 
 /** Which adapter the texts of a call are encoded with. */
@@ -29,6 +31,8 @@ export interface AdapterOptions {
 export interface HeldAdapter {
   id: string;
   folder: AdapterFolder;
+  /** Where `id` is its merge into the base: the adapter beside the base. */
+  unmerged?: HeldAdapter;
 }
 
 /** The adapters of an encoder by name. */
@@ -72,7 +76,8 @@ export class LoadedAdapters {
     throw new PeftTrainError("USAGE", `adapter: expected a name or false, found ${typeof adapter}`);
   }
 
-  private require(name: string): HeldAdapter {
+  /** @throws USAGE for a name that no adapter has. */
+  require(name: string): HeldAdapter {
     const adapter = this.held.get(name);
     if (adapter !== undefined) return adapter;
     const names = [...this.held.keys()];

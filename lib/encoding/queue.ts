@@ -75,7 +75,8 @@ export class EncodeQueue {
     return this.closing;
   }
 
-  private requireOpen(): void {
+  /** @throws ENCODER_CLOSED */
+  requireOpen(): void {
     if (this.closing === undefined) return;
     throw new PeftTrainError("ENCODER_CLOSED", "the encoder is closed", {
       hint: "Open another one with Encoder.load().",

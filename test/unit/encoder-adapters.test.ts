@@ -42,8 +42,8 @@ describe("an encoder with several adapters", () => {
   it("lists them with what their texts get", async () => {
     const { encoder } = await withBoth();
     expect(encoder.adapters).toEqual([
-      { name: "support", path: folder("support"), prefix: "a ", maxLength: 12 },
-      { name: "sales", path: folder("sales"), prefix: "b c ", maxLength: 6 },
+      { name: "support", path: folder("support"), prefix: "a ", maxLength: 12, merged: false },
+      { name: "sales", path: folder("sales"), prefix: "b c ", maxLength: 6, merged: false },
     ]);
     expect(encoder.adapter).toBeUndefined();
     await encoder.removeAdapter("support");
