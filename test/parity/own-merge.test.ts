@@ -9,7 +9,15 @@ import { writeSafetensors } from "../../lib/model/tensor-writer.js";
 import { loadEngine } from "../../lib/native/load.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { maxDifference } from "./distance.js";
-import { caseTexts, goldenEmbeddings, goldenPath, goldenShape, manifest, pick } from "./golden.js";
+import {
+  caseTexts,
+  goldenEmbeddings,
+  goldenPath,
+  goldenShape,
+  manifest,
+  pick,
+  withGolden,
+} from "./golden.js";
 import { goldenFolder } from "./golden-folder.js";
 import { readTensors } from "./safetensors.js";
 
@@ -52,6 +60,24 @@ describe("models with parameters of an adapter's own, or over a part of the base
       }
     });
   }
+});
+
+describe("merged into a base that is loaded they are so too", () => {
+  it.each(Object.entries(merged))("%s", async (name, wanted) => {
+    const base = modelOf(name);
+    const model = await goldenFolder(base, temporary.path(`loaded-${base}`));
+    const adapter = await openAdapterFolder(goldenPath(name), model);
+    await withGolden(base, {}, async (encoder) => {
+      const encode = (adapter: string | false) =>
+        encoder.encode(caseTexts, { adapter, normalize: true, microBatchTokens: 4096 });
+      await encoder.loadAdapter(adapter.weightsPath, adapter.spec, "theirs");
+      const before = [await encode("theirs"), await encode(false)];
+      await encoder.mergeAdapter("theirs", "merged", false);
+      expect(maxDifference(await encode("merged"), wanted)).toBeLessThan(TOLERANCE);
+      await encoder.removeAdapter("merged");
+      expect([await encode("theirs"), await encode(false)]).toEqual(before);
+    });
+  });
 });
 
 it("an own tensor that is missing, or one too many, is refused by name", async () => {
