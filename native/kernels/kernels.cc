@@ -27,6 +27,9 @@ const CpuKernels* supported(const char* name) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (std::strcmp(name, "avx512") == 0) {
+#if defined(PEFT_EMULATED_AVX512)
+    return &cpu::avx512::kKernels;
+#endif
     const bool ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&

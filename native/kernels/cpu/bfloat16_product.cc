@@ -3,6 +3,9 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
+#if defined(__AVX512F__) && !defined(PEFT_EMULATED_AVX512)
+#define PEFT_BFLOAT16_PAIRS 1
+#endif
 
 // C = A W' with both operands in bfloat16 and sums in fp32. W lies in panels as the fp32 product has them,
 // but two of its columns side by side, as AVX-512's product of pairs asks for.
@@ -58,7 +61,7 @@ void plain_pairs(const uint32_t* a, int64_t lda, const uint32_t* b, int64_t dept
     for (int v = 0; v < kVectors; v++) store(sums + m * kPanel + v * kLanes, acc[m][v]);
 }
 
-#if defined(__AVX512F__)
+#if defined(PEFT_BFLOAT16_PAIRS)
 /// The same by the processor's own product of pairs. A function of its own: the rest of this file must run
 /// where that is missing.
 template <int ROWS>
@@ -82,7 +85,7 @@ __attribute__((target("avx512bf16"))) void fast_pairs(const uint32_t* a, int64_t
 
 template <int ROWS>
 PairsProduct pairs_product(bool fast) {
-#if defined(__AVX512F__)
+#if defined(PEFT_BFLOAT16_PAIRS)
   if (fast) return fast_pairs<ROWS>;
 #else
   (void)fast;
@@ -104,7 +107,7 @@ inline void pairs_block(bool fast, const uint32_t* a, int64_t lda, const uint32_
 }  // namespace
 
 bool has_fast_bfloat16() {
-#if defined(__AVX512F__)
+#if defined(PEFT_BFLOAT16_PAIRS)
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512bf16");
 #else
