@@ -1,16 +1,9 @@
 import path from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
-import {
-  type AdapterOptions,
-  DEFAULT_ADAPTER,
-  type EncoderAdapter,
-  LoadedAdapters,
-  requireOneEach,
-} from "./adapter/loaded.js";
+import { DEFAULT_ADAPTER, type EncoderAdapter, LoadedAdapters, requireOneEach } from "./adapter/loaded.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "./adapter/record.js";
 import { beirFiles } from "./data/beir-folder.js";
-import type { ExampleColumns } from "./data/example-layout.js";
 import { type ExampleSource, loadExamples } from "./data/examples.js";
 import {
   loadRetrievalSet,
@@ -20,6 +13,21 @@ import {
 } from "./data/retrieval-set.js";
 import type { Tokenizer } from "./data/tokenizer.js";
 import { encodingMicroBatch } from "./embed.js";
+import {
+  COUNT_OPTIONS,
+  type CountTokensOptions,
+  ENCODE_OPTIONS,
+  type EncodeTextsOptions,
+  EVALUATE_OPTIONS,
+  type EvaluateFileOptions,
+  type EvaluateLabelsOptions,
+  LOAD_OPTIONS,
+  type LoadOptions,
+  RETRIEVAL_OPTIONS,
+  type RetrievalOptions,
+  SIMILARITY_OPTIONS,
+  type SimilarityOptions,
+} from "./encoder-options.js";
 import { type BatchingOptions, batchingSettings } from "./encoding/batching.js";
 import type { TextSettings } from "./encoding/call.js";
 import { countTokens } from "./encoding/count-tokens.js";
@@ -33,14 +41,8 @@ import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { chooseStorage, type StorageRequest } from "./model/storage.js";
 import { loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
 import { loadEngine } from "./native/load.js";
-import type {
-  EncoderInfo,
-  MemoryPlan,
-  NativeEncoder,
-  NativeEngine,
-  Pooling,
-  WeightStorage,
-} from "./native/types.js";
+import type { EncoderInfo, MemoryPlan, NativeEncoder, Pooling, WeightStorage } from "./native/types.js";
+import { requireKnownOptions } from "./option-names.js";
 import {
   type EvalMetrics,
   evaluateExamples,
@@ -55,94 +57,7 @@ import {
 } from "./train/evaluation/evaluate-retrieval.js";
 import { type OptionName, TRAIN_OPTIONS } from "./train/options/option-table.js";
 import { parseOption } from "./train/options/option-value.js";
-import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
-
-/** How an encoder is loaded. */
-export interface LoadOptions {
-  /** Folder of an adapter that this package or PEFT wrote. */
-  adapter?: string | undefined;
-  /** `cpu` (the default), `cuda` or `cuda:N`. */
-  device?: string | undefined;
-  /** Threads of the matrix products; 0, the default, takes one a physical core. */
-  threads?: number | undefined;
-  /** Default: what the adapter was trained with, or what the model's folder says. */
-  pooling?: Pooling | undefined;
-  /** Hold the frozen matrices in 4 or 8 bits. Default: as the folder has them. */
-  quantize?: QuantizeSettings["type"] | QuantizeSettings | undefined;
-  /** How frozen matrices are held that are not quantised. Default: float32. */
-  dtype?: "float32" | "float16" | "bfloat16" | undefined;
-  /** Bytes of a model or adapter of the Hub that are here, and in all. */
-  onDownload?: ((file: string, bytesDone: number, bytesTotal: number) => void) | undefined;
-  /** What is worth a word, such as a Hub that does not answer while the cache does. */
-  onNote?: ((message: string) => void) | undefined;
-  /** Token for the Hub. Default: HF_TOKEN, or that of `hf auth login`. */
-  hubToken?: string | undefined;
-  /** Ends a download. */
-  signal?: AbortSignal | undefined;
-  /** How calls of `encode` that overlap share the encoder. */
-  batching?: BatchingOptions | undefined;
-  /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
-  engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
-}
-
-/** How texts are encoded. */
-export interface EncodeTextsOptions extends AdapterOptions {
-  /** Put before every text. Default: what the first question was trained with, by its adapter or the model itself, or nothing. */
-  prefix?: string | undefined;
-  /** Tokens of a text, [CLS] and [SEP] counted. Default: as its adapter or the model was trained, or 128. */
-  maxLength?: number | undefined;
-  /** L2-normalise, so that a dot product is a cosine. Default: true. */
-  normalize?: boolean | undefined;
-  /** Ends the call with ABORTED: at once while it waits, and after the batch in hand while it runs. */
-  signal?: AbortSignal | undefined;
-}
-
-/** How the examples of a file are measured. */
-export interface EvaluateFileOptions {
-  /**
-   * Names of the columns; default: question1, question2, is_duplicate. With `negatives` the file is measured as triplets,
-   * else with `score` as scored pairs.
-   */
-  columns?: Partial<ExampleColumns> | undefined;
-  /** Default: as the adapter was trained, or `query: `. */
-  question1Prefix?: string | undefined;
-  /** Likewise before the second text of an example, and its negatives. */
-  question2Prefix?: string | undefined;
-  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter or the model was trained, or 128. */
-  maxLength?: number | undefined;
-  /** Examples encoded at a time. Default: 128. */
-  batchSize?: number | undefined;
-  /** The name of an adapter; false measures the base model. Default: the adapter that came with the model, if any. */
-  adapter?: boolean | string | undefined;
-  /** Bytes of the file read, and in all (0 where that cannot be known). */
-  onRead?: ((bytesRead: number, bytesTotal: number) => void) | undefined;
-  /** Told how much is done, and of how much. */
-  onProgress?: ((done: number, total: number) => void) | undefined;
-  /** Ends the evaluation with ABORTED, after the batch in hand. */
-  signal?: AbortSignal | undefined;
-}
-
-/** How retrieval is measured. */
-export interface RetrievalOptions
-  extends Pick<EvaluateFileOptions, "maxLength" | "batchSize" | "adapter" | "onProgress" | "signal"> {
-  /** Default: as the adapter was trained, or `query: `. E5 models want `passage: ` before documents. */
-  queryPrefix?: string | undefined;
-  /** Likewise before documents, by what the second question was trained with. */
-  corpusPrefix?: string | undefined;
-  /** Default: 1, 3, 5 and 10. */
-  ks?: readonly number[] | undefined;
-  /** Pass over the document that has the id of the query, as BEIR does. Default: false. */
-  ignoreIdenticalIds?: boolean | undefined;
-  /** Bytes of the files read, and in all (0 where that cannot be known). */
-  onRead?: ((file: string, bytesRead: number, bytesTotal: number) => void) | undefined;
-  /** What does not fit in the three files, and changes what is measured. */
-  onNote?: ((message: string) => void) | undefined;
-}
-
-/** Of labelled pairs. */
-export interface EvaluateLabelsOptions extends EvaluateFileOptions {
-  columns?: Pick<Partial<ExampleColumns>, "question1" | "question2" | "label"> | undefined;
-}
+import { quantizeRequest } from "./train/options/quantize-settings.js";
 
 /** How much an encoder has still to do. */
 export interface PendingCalls {
@@ -208,6 +123,7 @@ export class Encoder implements AsyncDisposable {
    * HUB_ACCESS, DOWNLOAD_FAILED, ABORTED.
    */
   static async load(model: string, options: LoadOptions = {}): Promise<Encoder> {
+    requireKnownOptions(options, LOAD_OPTIONS, "Encoder.load");
     return Encoder.loadAs(model, quantizeRequest(options.quantize, options.dtype), options);
   }
 
@@ -351,6 +267,7 @@ export class Encoder implements AsyncDisposable {
    */
   async encode(texts: readonly string[], options: EncodeTextsOptions = {}): Promise<Float32Array[]> {
     requireTexts(texts);
+    requireKnownOptions(options, ENCODE_OPTIONS, "encode");
     const settings = this.settingsOf(texts.length, options);
     const { normalize = true, signal } = options;
     return this.queue.encode({ texts, settings, normalize, signal });
@@ -364,10 +281,11 @@ export class Encoder implements AsyncDisposable {
   async similarity(
     a: readonly string[],
     b: readonly string[],
-    options: Omit<EncodeTextsOptions, "normalize"> = {},
+    options: SimilarityOptions = {},
   ): Promise<Float32Array> {
     requireTexts(a);
     requireTexts(b);
+    requireKnownOptions(options, SIMILARITY_OPTIONS, "similarity");
     if (a.length !== b.length) {
       throw new PeftTrainError(
         "USAGE",
@@ -395,11 +313,9 @@ export class Encoder implements AsyncDisposable {
    * text costs.
    * @throws USAGE
    */
-  async countTokens(
-    texts: readonly string[],
-    options: Pick<EncodeTextsOptions, "prefix" | "maxLength" | "adapter" | "adapters"> = {},
-  ): Promise<number[]> {
+  async countTokens(texts: readonly string[], options: CountTokensOptions = {}): Promise<number[]> {
     requireTexts(texts);
+    requireKnownOptions(options, COUNT_OPTIONS, "countTokens");
     return countTokens(this.tokenizer, texts, this.settingsOf(texts.length, options));
   }
 
@@ -415,6 +331,7 @@ export class Encoder implements AsyncDisposable {
   }
 
   private async evaluateFile(file: string, options: EvaluateFileOptions): Promise<EvalMetrics> {
+    requireKnownOptions(options, EVALUATE_OPTIONS, "evaluate");
     const { record, maxLength: trained, adapter } = this.measuredWith(options.adapter);
     const maxLength = checked("max_length", "maxLength", options.maxLength) ?? trained;
     const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
@@ -461,6 +378,7 @@ export class Encoder implements AsyncDisposable {
     from: string | RetrievalFiles,
     options: RetrievalOptions,
   ): Promise<RetrievalMetrics> {
+    requireKnownOptions(options, RETRIEVAL_OPTIONS, "evaluateRetrieval");
     const { record, maxLength: trained, adapter } = this.measuredWith(options.adapter);
     const maxLength = checked("max_length", "maxLength", options.maxLength) ?? trained;
     const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;

@@ -15,15 +15,16 @@ export {
 } from "./adapter/difference.js";
 export type { AdapterOptions, EncoderAdapter } from "./adapter/loaded.js";
 export type { RetrievalFiles } from "./data/retrieval-set.js";
-export {
-  Encoder,
-  type EncodeTextsOptions,
-  type EvaluateFileOptions,
-  type EvaluateLabelsOptions,
-  type LoadOptions,
-  type PendingCalls,
-  type RetrievalOptions,
-} from "./encoder.js";
+export { Encoder, type PendingCalls } from "./encoder.js";
+export type {
+  CountTokensOptions,
+  EncodeTextsOptions,
+  EvaluateFileOptions,
+  EvaluateLabelsOptions,
+  LoadOptions,
+  RetrievalOptions,
+  SimilarityOptions,
+} from "./encoder-options.js";
 export type { BatchingOptions } from "./encoding/batching.js";
 export type { TextDefaults } from "./encoding/encoder-adapters.js";
 export type { MergeAdapterOptions, MergeAdapterResult } from "./encoding/merge-adapter.js";

@@ -12,6 +12,7 @@ import { formatOrigin, ORIGIN_FILE } from "./model/quantized-from.js";
 import { describeStorage, type StorageRequest, wholeStorage } from "./model/storage.js";
 import { loadEngine } from "./native/load.js";
 import type { NativeEngine, QuantizeReport, WeightStorage } from "./native/types.js";
+import { type OptionNames, requireKnownOptions } from "./option-names.js";
 import { snakeCaseKeys } from "./train/json-line.js";
 import { type QuantizeSettings, quantizeRequest } from "./train/options/quantize-settings.js";
 
@@ -26,6 +27,13 @@ export interface QuantizeModelOptions {
   /** Asked after every matrix and before the folder appears. */
   signal?: AbortSignal | undefined;
 }
+
+const QUANTIZE_OPTIONS: OptionNames<QuantizeModelOptions> = {
+  engine: true,
+  onProgress: true,
+  onDownload: true,
+  signal: true,
+};
 
 /** What a merge asks of it. */
 export interface QuantizeInside {
@@ -65,6 +73,7 @@ export async function quantize(
   if (settings === undefined || settings === null) {
     throw new PeftTrainError("USAGE", "quantize: expected nf4, fp4, int8, or an object with a type");
   }
+  requireKnownOptions(options, QUANTIZE_OPTIONS, "quantize");
   return quantizeFolder(model, output, quantizeRequest(settings), options);
 }
 

@@ -1,5 +1,6 @@
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { COMBINATION_METHODS, type CombinationMethod, type CombineSettings } from "./combine-factors.js";
 
 /** How adapters are combined; defaults are those of the exact combination. */
@@ -24,8 +25,21 @@ export interface CombineOptions {
   signal?: AbortSignal | undefined;
 }
 
+const COMBINE_OPTIONS: OptionNames<CombineOptions> = {
+  method: true,
+  density: true,
+  majoritySignMethod: true,
+  svdRank: true,
+  svdClamp: true,
+  seed: true,
+  onDownload: true,
+  onProgress: true,
+  signal: true,
+};
+
 /** @throws USAGE */
 export function combineSettings(options: CombineOptions): CombineSettings {
+  requireKnownOptions(options, COMBINE_OPTIONS, "combineAdapters");
   const method = options.method ?? "cat";
   const refuse = (name: string, expected: string, found: unknown): never => {
     throw new PeftTrainError("USAGE", `${name}: expected ${expected}, found ${JSON.stringify(found)}`);

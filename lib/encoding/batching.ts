@@ -1,4 +1,5 @@
 import { PeftTrainError } from "../errors.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 
 /** How `encode` calls that overlap share the encoder. */
 export interface BatchingOptions {
@@ -15,10 +16,18 @@ export interface BatchingOptions {
   maxQueue?: number | undefined;
 }
 
+const BATCHING_OPTIONS: OptionNames<BatchingOptions> = {
+  together: true,
+  maxBatchTokens: true,
+  maxWaitMs: true,
+  maxQueue: true,
+};
+
 export type BatchingSettings = { [K in keyof BatchingOptions]-?: NonNullable<BatchingOptions[K]> };
 
 /** @throws USAGE for a number out of range. */
 export function batchingSettings(options: BatchingOptions = {}, device: string): BatchingSettings {
+  requireKnownOptions(options, BATCHING_OPTIONS, "batching");
   const maxBatchTokens = options.maxBatchTokens ?? (device.startsWith("cuda") ? 16_384 : 2048);
   const { together = true, maxWaitMs = 0, maxQueue = 4096 } = options;
   requireBetween("maxBatchTokens", maxBatchTokens, 1, 1 << 20);

@@ -10,6 +10,7 @@ import { probeTexts } from "../data/probe-texts.js";
 import { PeftTrainError } from "../errors.js";
 import { type VectorDrift, vectorDrift } from "../metrics/vector-drift.js";
 import type { NativeEncoder, WeightFormat } from "../native/types.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import type { TextSettings } from "./call.js";
 import type { EncodeQueue } from "./queue.js";
 
@@ -30,6 +31,13 @@ export interface MergeAdapterOptions {
   /** Ends it with ABORTED, at the latest after the batch in hand. */
   signal?: AbortSignal | undefined;
 }
+
+const MERGE_ADAPTER_OPTIONS: OptionNames<MergeAdapterOptions> = {
+  dtype: true,
+  tolerance: true,
+  probe: true,
+  signal: true,
+};
 
 /** What merging an adapter came to. Drift is 1 - cosine between vectors before and after. */
 export interface MergeAdapterResult {
@@ -71,6 +79,7 @@ export async function mergeHeld(
   site: MergeSite,
   options: MergeAdapterOptions,
 ): Promise<MergeAdapterResult> {
+  requireKnownOptions(options, MERGE_ADAPTER_OPTIONS, "encoder.mergeAdapter");
   const { dtype = "base", tolerance } = options;
   if (dtype !== "base" && dtype !== "float32") {
     throw new PeftTrainError("USAGE", `dtype: expected base or float32, found ${String(dtype)}`);

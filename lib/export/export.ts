@@ -5,7 +5,7 @@ import { openAdapterFolder } from "../adapter/folder.js";
 import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { outputError } from "../data/file-error.js";
-import type { LoadOptions } from "../encoder.js";
+import type { LoadOptions } from "../encoder-options.js";
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import { readMergeable } from "../merge/mergeable.js";
@@ -18,6 +18,7 @@ import { readJsonObject } from "../model/json-file.js";
 import { ModelWeights } from "../model/model-weights.js";
 import { type FloatType, writePieces } from "../model/tensor-writer.js";
 import type { Pooling } from "../native/types.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { writeSentenceModules } from "../train/output/sentence-modules.js";
 import { VERSION } from "../version.js";
 import { bertGraph, OPSET } from "./bert-onnx.js";
@@ -54,6 +55,21 @@ export interface ExportOptions {
   /** Ends the work with ABORTED; nothing is written then. */
   signal?: AbortSignal | undefined;
 }
+
+const EXPORT_OPTIONS: OptionNames<ExportOptions> = {
+  adapter: true,
+  dtype: true,
+  pooling: true,
+  normalize: true,
+  sentenceEmbedding: true,
+  queryPrefix: true,
+  documentPrefix: true,
+  maxLength: true,
+  engine: true,
+  onDownload: true,
+  onNote: true,
+  signal: true,
+};
 
 /** What an export has written. */
 export interface ExportResult {
@@ -183,6 +199,7 @@ async function copy(from: string, to: string): Promise<void> {
 
 /** @throws USAGE for options that say nothing to the format. */
 function requireOptions(format: ExportFormat, dtype: FloatType, options: ExportOptions): void {
+  requireKnownOptions(options, EXPORT_OPTIONS, "exportModel");
   if (!EXPORT_FORMATS.includes(format)) {
     throw new PeftTrainError(
       "USAGE",

@@ -1,4 +1,5 @@
-import { Encoder, type LoadOptions } from "../encoder.js";
+import { Encoder } from "../encoder.js";
+import type { LoadOptions } from "../encoder-options.js";
 import { type VectorDrift, vectorDrift } from "../metrics/vector-drift.js";
 import { probeVectors } from "./probe.js";
 

@@ -5,11 +5,12 @@ import { configInLayout } from "../adapter/layout.js";
 import { type KeyLayout, readStoredAdapter, type StoredAdapter } from "../adapter/stored-adapter.js";
 import { writeFactors } from "../adapter/write-factors.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
-import type { LoadOptions } from "../encoder.js";
+import type { LoadOptions } from "../encoder-options.js";
 import { PeftTrainError } from "../errors.js";
 import { openModelFolder } from "../model/folder.js";
 import { describeStorage } from "../model/storage.js";
 import type { FloatType } from "../model/tensor-writer.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { readMergeable } from "./mergeable.js";
 import { writeModelFolder } from "./model-folder.js";
 
@@ -29,6 +30,14 @@ export interface ConvertOptions {
   /** Ends the work with ABORTED; nothing is written then. */
   signal?: AbortSignal | undefined;
 }
+
+const CONVERT_OPTIONS: OptionNames<ConvertOptions> = {
+  dtype: true,
+  layout: true,
+  model: true,
+  engine: true,
+  signal: true,
+};
 
 /** What a conversion has written. */
 export interface ConvertResult {
@@ -53,6 +62,7 @@ export async function convert(
   output: string,
   options: ConvertOptions = {},
 ): Promise<ConvertResult> {
+  requireKnownOptions(options, CONVERT_OPTIONS, "convert");
   const dtype = options.dtype ?? "float32";
   const { layout } = options;
   for (const [name, value, values] of [

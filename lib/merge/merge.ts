@@ -5,7 +5,8 @@ import { requireNear, requireProbe, requireTolerance } from "../adapter/merge-dr
 import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { probeTexts } from "../data/probe-texts.js";
-import { Encoder, type LoadOptions } from "../encoder.js";
+import { Encoder } from "../encoder.js";
+import type { LoadOptions } from "../encoder-options.js";
 import { PeftTrainError } from "../errors.js";
 import { type VectorDrift, vectorDrift } from "../metrics/vector-drift.js";
 import { sha256 } from "../model/fingerprint.js";
@@ -13,6 +14,7 @@ import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { readSentenceModules } from "../model/pooling.js";
 import type { FloatType } from "../model/tensor-writer.js";
 import type { QuantizeReport } from "../native/types.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { quantizeFolder } from "../quantize.js";
 import { snakeCaseKeys } from "../train/json-line.js";
 import { quantizeRequest } from "../train/options/quantize-settings.js";
@@ -54,6 +56,18 @@ export interface MergeOptions {
   signal?: AbortSignal | undefined;
 }
 
+const MERGE_OPTIONS: OptionNames<MergeOptions> = {
+  dtype: true,
+  tolerance: true,
+  probe: true,
+  threads: true,
+  engine: true,
+  onDownload: true,
+  onNote: true,
+  onPhase: true,
+  signal: true,
+};
+
 /** What a merge has written, and how far the vectors of the probe texts moved. */
 export interface MergeResult {
   /** Absolute. */
@@ -91,6 +105,7 @@ export async function mergeAdapter(
   output: string,
   options: MergeOptions = {},
 ): Promise<MergeResult> {
+  requireKnownOptions(options, MERGE_OPTIONS, "mergeAdapter");
   const dtype = options.dtype ?? "float32";
   if (!MERGE_TYPES.includes(dtype)) {
     throw new PeftTrainError("USAGE", `dtype: expected one of ${MERGE_TYPES.join(", ")}, found ${dtype}`);

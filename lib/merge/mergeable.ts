@@ -3,7 +3,7 @@ import type { LoraFactors } from "../adapter/factors.js";
 import { type AdapterFolder, CONFIG_FILE, WEIGHTS_FILE } from "../adapter/folder.js";
 import { splitsBase } from "../adapter/lora-config.js";
 import { readStoredAdapter, type StoredAdapter, tensorName } from "../adapter/stored-adapter.js";
-import type { LoadOptions } from "../encoder.js";
+import type { LoadOptions } from "../encoder-options.js";
 import { PeftTrainError } from "../errors.js";
 import type { ModelFolder } from "../model/folder.js";
 import { chooseStorage } from "../model/storage.js";

@@ -1,6 +1,7 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { Encoder, type LoadOptions } from "../../lib/encoder.js";
+import { Encoder } from "../../lib/encoder.js";
+import type { LoadOptions } from "../../lib/encoder-options.js";
 import { FakeEngine } from "../support/fake-engine.js";
 import { writePairs } from "../support/pairs-file.js";
 import { temporaryFolder } from "../support/temporary-folder.js";

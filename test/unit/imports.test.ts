@@ -10,11 +10,21 @@ const LAYERS: readonly (readonly string[])[] = [
   ["doctor"],
   ["index.ts"],
   ["merge", "export", "inspect"],
-  ["train", "report", "encoder.ts", "encoding", "search.ts", "embed.ts", "model-tokenizer.ts", "quantize.ts"],
+  [
+    "train",
+    "report",
+    "encoder.ts",
+    "encoder-options.ts",
+    "encoding",
+    "search.ts",
+    "embed.ts",
+    "model-tokenizer.ts",
+    "quantize.ts",
+  ],
   ["adapter"],
   ["model"],
   ["native", "setup", "hub"],
-  ["data", "metrics", "tracking", "transfer"],
+  ["data", "metrics", "tracking", "transfer", "option-names.ts"],
   ["errors.ts", "format.ts", "version.ts"],
 ];
 

@@ -33,8 +33,8 @@ function newParent(): string {
   return parent;
 }
 
-const run = (output: string, options: QuantizeModelOptions & { from?: string } = {}) =>
-  quantize(options.from ?? model, output, "nf4", { engine: () => new FakeEngine(), ...options });
+const run = (output: string, { from, ...options }: QuantizeModelOptions & { from?: string } = {}) =>
+  quantize(from ?? model, output, "nf4", { engine: () => new FakeEngine(), ...options });
 
 describe("quantising a folder", () => {
   it("keeps the layout that modules.json describes, empty modules included, and takes no other weights along", async () => {
