@@ -23,7 +23,9 @@ export function requireGpu(script) {
 /** The folder of a libtorch for CUDA: PEFT_TRAIN_LIBTORCH, else the cache folder, else fetched by pip (2.5 GB). */
 export async function cudaLibtorch() {
   const { ensureLibtorch } = await import(new URL("../dist/setup/install.js", import.meta.url).href);
-  const { SetupDisplay } = await import(new URL("../dist/cli/setup-display.js", import.meta.url).href);
+  const { SetupDisplay } = await import(
+    new URL("../dist/cli/display/setup-display.js", import.meta.url).href
+  );
   const display = new SetupDisplay();
   try {
     return await ensureLibtorch({ device: "cuda", forBuild: true, onProgress: display.update });

@@ -8,7 +8,7 @@ export async function libtorchForBuild() {
     process.exit(1);
   }
   const { ensureLibtorch } = await import(new URL("setup/install.js", dist).href);
-  const { SetupDisplay } = await import(new URL("cli/setup-display.js", dist).href);
+  const { SetupDisplay } = await import(new URL("cli/display/setup-display.js", dist).href);
   const display = new SetupDisplay();
   try {
     return await ensureLibtorch({ forBuild: true, onProgress: display.update });

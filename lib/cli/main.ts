@@ -17,85 +17,85 @@ interface Command {
 const COMMANDS: Record<string, Command> = {
   train: {
     describe: "Fine-tune an encoder with LoRA on pairs or triplets; the word may be left out",
-    load: async () => (await import("./train.js")).trainCommand as never,
+    load: async () => (await import("./commands/train.js")).trainCommand as never,
   },
   "train-many": {
     describe: "Train the adapters of several tenants at once over one base model",
-    load: async () => (await import("./train-many.js")).trainManyCommand as never,
+    load: async () => (await import("./commands/train-many.js")).trainManyCommand as never,
   },
   demo: {
     describe: "Train the small encoder that comes with the package, in under a minute",
-    load: async () => (await import("./demo.js")).demoCommand as never,
+    load: async () => (await import("./commands/demo.js")).demoCommand as never,
   },
   eval: {
     describe: "Measure labelled pairs, scored pairs, triplets or retrieval, with an adapter or without",
-    load: async () => (await import("./eval.js")).evalCommand as never,
+    load: async () => (await import("./commands/eval.js")).evalCommand as never,
   },
   encode: {
     describe: "Turn texts into vectors, with an adapter or without",
     words: ["FILE"],
-    load: async () => (await import("./encode.js")).encodeCommand as never,
+    load: async () => (await import("./commands/encode.js")).encodeCommand as never,
   },
   search: {
     describe: "Find the texts of an encoded file that are nearest to a text",
     words: ["TEXT"],
-    load: async () => (await import("./search.js")).searchCommand as never,
+    load: async () => (await import("./commands/search.js")).searchCommand as never,
   },
   quantize: {
     describe: "Write a model in 4 or 8 bits a weight, for this package and for Python",
     words: ["MODEL"],
-    load: async () => (await import("./quantize.js")).quantizeCommand as never,
+    load: async () => (await import("./commands/quantize.js")).quantizeCommand as never,
   },
   combine: {
     describe: "Make one adapter of several, each with its weight",
     words: ["ADAPTER", "ADAPTER"],
-    load: async () => (await import("./combine.js")).combineCommand as never,
+    load: async () => (await import("./commands/combine.js")).combineCommand as never,
   },
   merge: {
     describe: "Write a model whose weights hold what an adapter adds, and measure what that changed",
-    load: async () => (await import("./merge.js")).mergeCommand as never,
+    load: async () => (await import("./commands/merge.js")).mergeCommand as never,
   },
   export: {
     describe: "Write a model for transformers, sentence-transformers or ONNX, with an adapter in its weights",
-    load: async () => (await import("./export.js")).exportCommand as never,
+    load: async () => (await import("./commands/export.js")).exportCommand as never,
   },
   convert: {
     describe:
       "Write an adapter or a model in another form: names of tensors, type of numbers, 4 and 8 bits to plain",
     words: ["SOURCE"],
-    load: async () => (await import("./convert.js")).convertCommand as never,
+    load: async () => (await import("./commands/convert.js")).convertCommand as never,
   },
   inspect: {
     describe: "Say what a folder or a .safetensors file is, and what it would take to load it",
     words: ["PATH"],
-    load: async () => (await import("./inspect.js")).inspectCommand as never,
+    load: async () => (await import("./commands/inspect.js")).inspectCommand as never,
   },
   diff: {
     describe:
       "Hold two adapters against each other: norms, difference and cosine of each matrix; drift of texts",
     words: ["ADAPTER", "ADAPTER"],
-    load: async () => (await import("./diff.js")).diffCommand as never,
+    load: async () => (await import("./commands/diff.js")).diffCommand as never,
   },
   report: {
     describe: "Write the report.html of a run again, from the log in its folder",
     words: ["OUT_DIR"],
-    load: async () => (await import("./report-command.js")).reportCommand as never,
+    load: async () => (await import("./commands/report.js")).reportCommand as never,
   },
   prepare: {
     describe: "Cut raw Quora question pairs into train.csv and test.csv, as the article did",
-    load: async () => (await import("./prepare.js")).prepareCommand as never,
+    load: async () => (await import("./commands/prepare.js")).prepareCommand as never,
   },
   "verify-resume": {
     describe: "Prove on your own data that a run which is killed and resumed ends in the same bytes",
-    load: async () => (await import("./verify-resume.js")).verifyResumeCommand as never,
+    load: async () => (await import("./commands/verify-resume.js")).verifyResumeCommand as never,
   },
   setup: {
     describe: "Find libtorch, and fetch it into the cache where there is none",
-    load: async () => (await import("./setup.js")).setupCommand as never,
+    load: async () => (await import("./commands/setup.js")).setupCommand as never,
   },
   doctor: {
     describe: "Check this machine, train one step on every device, and say what to do about each problem",
-    load: async () => (await import("./doctor.js")).doctorCommand as never,
+    load: async () => (await import("./commands/doctor.js")).doctorCommand as never,
   },
 };
 

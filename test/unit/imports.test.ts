@@ -55,6 +55,13 @@ it("imports go one way", () => {
   expect(upward).toEqual([]);
 });
 
+it("what the command line shows knows no command", () => {
+  const wrong = imports()
+    .map((pair) => pair.map((file) => relative(join(lib, "cli"), file)) as [string, string])
+    .filter(([from, to]) => from.startsWith("display/") && /^(commands|run)\//.test(to));
+  expect(wrong).toEqual([]);
+});
+
 it("only the command line draws bars and tables, and one file loads the engine", () => {
   const using = (pattern: RegExp) =>
     readdirSync(lib, { recursive: true, encoding: "utf8" })

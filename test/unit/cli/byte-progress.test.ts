@@ -1,7 +1,7 @@
 import { PassThrough } from "node:stream";
 import { expect, test } from "vitest";
-import { ByteProgress } from "../../../lib/cli/byte-progress.js";
-import { ItemProgress } from "../../../lib/cli/item-progress.js";
+import { ByteProgress } from "../../../lib/cli/display/byte-progress.js";
+import { ItemProgress } from "../../../lib/cli/display/item-progress.js";
 
 function screen(isTTY: boolean): { stream: NodeJS.WriteStream; text: () => string } {
   const stream = Object.assign(new PassThrough(), {

@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { readTenants } from "../../../lib/cli/tenants-file.js";
+import { readTenants } from "../../../lib/cli/run/tenants-file.js";
 import { temporaryFolder } from "../../support/temporary-folder.js";
 
 const temporary = temporaryFolder();

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { Interrupt } from "../../../lib/cli/interrupt.js";
+import { count, duration, metric, rate, size } from "../../../lib/cli/display/terminal.js";
+import { trainableParameters } from "../../../lib/cli/display/train-report.js";
 import { exitCode } from "../../../lib/cli/print-error.js";
-import { count, duration, metric, rate, size } from "../../../lib/cli/terminal.js";
-import { trainableParameters } from "../../../lib/cli/train-report.js";
+import { Interrupt } from "../../../lib/cli/run/interrupt.js";
 import { PeftTrainError } from "../../../lib/errors.js";
 
 describe("numbers", () => {

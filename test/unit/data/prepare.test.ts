@@ -3,7 +3,7 @@ import os from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import yargs from "yargs";
-import { prepareCommand } from "../../../lib/cli/prepare.js";
+import { prepareCommand } from "../../../lib/cli/commands/prepare.js";
 import { csvLine } from "../../../lib/data/csv-writer.js";
 import {
   ARTICLE_SPLIT,
