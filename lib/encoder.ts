@@ -3,14 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import { type AdapterFolder, openAdapterFolder } from "./adapter/folder.js";
 import { DEFAULT_ADAPTER, type EncoderAdapter, LoadedAdapters, requireOneEach } from "./adapter/loaded.js";
 import { type AdapterRecord, RECORD_FILE, readRecord } from "./adapter/record.js";
-import { beirFiles } from "./data/beir-folder.js";
-import { type ExampleSource, loadExamples } from "./data/examples.js";
-import {
-  loadRetrievalSet,
-  type RetrievalFiles,
-  type RetrievalSource,
-  retrievalWarnings,
-} from "./data/retrieval-set.js";
+import type { RetrievalFiles } from "./data/retrieval-set.js";
 import type { Tokenizer } from "./data/tokenizer.js";
 import { encodingMicroBatch } from "./embed.js";
 import {
@@ -30,8 +23,10 @@ import {
 } from "./encoder-options.js";
 import { type BatchingOptions, batchingSettings } from "./encoding/batching.js";
 import type { TextSettings } from "./encoding/call.js";
+import { checkedOption } from "./encoding/checked-option.js";
 import { countTokens } from "./encoding/count-tokens.js";
 import { EncoderAdapters, type Side, type TextDefaults } from "./encoding/encoder-adapters.js";
+import { type Measured, measureExamples, measureRetrieval } from "./encoding/measure.js";
 import type { MergeAdapterOptions, MergeAdapterResult } from "./encoding/merge-adapter.js";
 import { EncodeQueue } from "./encoding/queue.js";
 import { PeftTrainError } from "./errors.js";
@@ -43,20 +38,8 @@ import { loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
 import { loadEngine } from "./native/load.js";
 import type { EncoderInfo, MemoryPlan, NativeEncoder, Pooling, WeightStorage } from "./native/types.js";
 import { requireKnownOptions } from "./option-names.js";
-import {
-  type EvalMetrics,
-  evaluateExamples,
-  type LabelMetrics,
-  requireMeasurable,
-} from "./train/evaluation/evaluate.js";
-import {
-  checkedKs,
-  DEFAULT_KS,
-  evaluateRetrieval,
-  type RetrievalMetrics,
-} from "./train/evaluation/evaluate-retrieval.js";
-import { type OptionName, TRAIN_OPTIONS } from "./train/options/option-table.js";
-import { parseOption } from "./train/options/option-value.js";
+import type { EvalMetrics, LabelMetrics } from "./train/evaluation/evaluate.js";
+import type { RetrievalMetrics } from "./train/evaluation/evaluate-retrieval.js";
 import { quantizeRequest } from "./train/options/quantize-settings.js";
 
 /** How much an encoder has still to do. */
@@ -67,8 +50,6 @@ export interface PendingCalls {
   texts: number;
 }
 
-/** What training puts before both questions unless it is told otherwise, so that both measure the same. */
-const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
 /** Cosines between two looks at the event loop. */
 const COSINES_A_TURN = 1024;
 
@@ -136,9 +117,9 @@ export class Encoder implements AsyncDisposable {
     request: StorageRequest,
     options: Omit<LoadOptions, "quantize" | "dtype">,
   ): Promise<Encoder> {
-    const pooling = checked("pooling", "pooling", options.pooling);
-    const device = checked("device", "device", options.device) ?? "cpu";
-    const threads = checked("num_threads", "threads", options.threads) ?? 0;
+    const pooling = checkedOption("pooling", "pooling", options.pooling);
+    const device = checkedOption("device", "device", options.device) ?? "cpu";
+    const threads = checkedOption("num_threads", "threads", options.threads) ?? 0;
     batchingSettings(options.batching, device);
     const hub: HubAccess = {
       settings: hubSettings(options.hubToken),
@@ -327,39 +308,10 @@ export class Encoder implements AsyncDisposable {
   evaluate(file: string, options?: EvaluateLabelsOptions): Promise<LabelMetrics>;
   evaluate(file: string, options: EvaluateFileOptions): Promise<EvalMetrics>;
   evaluate(file: string, options: EvaluateFileOptions = {}): Promise<EvalMetrics> {
-    return this.held.whileMeasuring(() => this.evaluateFile(file, options));
-  }
-
-  private async evaluateFile(file: string, options: EvaluateFileOptions): Promise<EvalMetrics> {
-    requireKnownOptions(options, EVALUATE_OPTIONS, "evaluate");
-    const { record, maxLength: trained, adapter } = this.measuredWith(options.adapter);
-    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? trained;
-    const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
-    requireMaxLength(maxLength, this.model);
-    const { columns = {} } = options;
-    const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
-    const source: ExampleSource = {
-      path: file,
-      columns,
-      kinds: [kind],
-      question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
-      question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
-      maxLength,
-    };
-    const stopped = (): boolean => options.signal?.aborted ?? false;
-    const dataset = await loadExamples(source, this.tokenizer, (bytesRead, bytesTotal) => {
-      if (stopped()) throw evaluationStopped(file);
-      options.onRead?.(bytesRead, bytesTotal);
+    return this.held.whileMeasuring(async () => {
+      requireKnownOptions(options, EVALUATE_OPTIONS, "evaluate");
+      return measureExamples(file, this.measuring(options.adapter), options);
     });
-    requireMeasurable(dataset, columns.label);
-    const metrics = await evaluateExamples(this.sharedEngine(), dataset, {
-      batchSize,
-      adapter,
-      onProgress: options.onProgress,
-      stopped,
-    });
-    if (metrics === undefined) throw evaluationStopped(file);
-    return metrics;
   }
 
   /**
@@ -371,42 +323,10 @@ export class Encoder implements AsyncDisposable {
     from: string | RetrievalFiles,
     options: RetrievalOptions = {},
   ): Promise<RetrievalMetrics> {
-    return this.held.whileMeasuring(() => this.measureRetrieval(from, options));
-  }
-
-  private async measureRetrieval(
-    from: string | RetrievalFiles,
-    options: RetrievalOptions,
-  ): Promise<RetrievalMetrics> {
-    requireKnownOptions(options, RETRIEVAL_OPTIONS, "evaluateRetrieval");
-    const { record, maxLength: trained, adapter } = this.measuredWith(options.adapter);
-    const maxLength = checked("max_length", "maxLength", options.maxLength) ?? trained;
-    const batchSize = checked("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
-    const ks = checkedKs(options.ks) ?? DEFAULT_KS;
-    requireMaxLength(maxLength, this.model);
-    const files = typeof from === "string" ? await beirFiles(from) : from;
-    const source: RetrievalSource = {
-      ...files,
-      queryPrefix: options.queryPrefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
-      corpusPrefix: options.corpusPrefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
-      maxLength,
-    };
-    const stopped = (): boolean => options.signal?.aborted ?? false;
-    const set = await loadRetrievalSet(source, this.tokenizer, (file, bytesRead, bytesTotal) => {
-      if (stopped()) throw evaluationStopped(file);
-      options.onRead?.(file, bytesRead, bytesTotal);
+    return this.held.whileMeasuring(async () => {
+      requireKnownOptions(options, RETRIEVAL_OPTIONS, "evaluateRetrieval");
+      return measureRetrieval(from, this.measuring(options.adapter), options);
     });
-    for (const message of retrievalWarnings(set, files)) options.onNote?.(message);
-    const metrics = await evaluateRetrieval(this.sharedEngine(), set, {
-      batchSize,
-      adapter,
-      ks,
-      ignoreIdenticalIds: options.ignoreIdenticalIds ?? false,
-      onProgress: options.onProgress,
-      stopped,
-    });
-    if (metrics === undefined) throw evaluationStopped(files.corpus);
-    return metrics;
   }
 
   /**
@@ -429,7 +349,7 @@ export class Encoder implements AsyncDisposable {
     side: Side = "question1Prefix",
   ): (i: number) => TextSettings {
     const { adapters, adapter } = options;
-    const maxLength = checked("max_length", "maxLength", options.maxLength);
+    const maxLength = checkedOption("max_length", "maxLength", options.maxLength);
     const settings = (of: boolean | string | undefined): TextSettings => {
       const held = this.held.choose(of);
       const defaults = this.held.defaultsOf(this.held.readAs(held), side);
@@ -447,42 +367,29 @@ export class Encoder implements AsyncDisposable {
     return (i) => each.get(ofText[i] as string | false) as TextSettings;
   }
 
-  private measuredWith(adapter: boolean | string | undefined): {
-    record: AdapterFolder["record"];
-    maxLength: number;
-    adapter: string | false;
-  } {
+  /** What is measured, by an engine for work in many calls: each takes its turn. @throws USAGE */
+  private measuring(adapter: boolean | string | undefined): Measured {
     const held = this.held.choose(adapter);
     const folder = this.held.readAs(held);
+    const engine: Measured["engine"] = {
+      info: () => this.engineInfo,
+      encode: (batch, options) => this.queue.turn(() => this.native.encode(batch, options)),
+    };
     return {
+      model: this.model,
+      tokenizer: this.tokenizer,
+      engine,
       record: folder?.record,
       maxLength: this.held.defaultsOf(folder).maxLength,
       adapter: held?.id ?? false,
     };
   }
-
-  /** The engine for work in many calls: each takes its turn. */
-  private sharedEngine(): Pick<NativeEncoder, "info" | "encode"> {
-    return {
-      info: () => this.engineInfo,
-      encode: (batch, options) => this.queue.turn(() => this.native.encode(batch, options)),
-    };
-  }
-}
-
-/** The command line's range and words for the same option. @throws USAGE */
-function checked<T>(option: OptionName, name: string, value: T | undefined): T | undefined {
-  return value === undefined ? undefined : (parseOption(option, value, () => name) as T);
 }
 
 /** A lone string would be taken for a list of letters; what is in the list is looked at when its turn comes. @throws USAGE */
 function requireTexts(texts: unknown): void {
   if (Array.isArray(texts)) return;
   throw new PeftTrainError("USAGE", `texts: expected an array of strings, found ${typeof texts}`);
-}
-
-function evaluationStopped(file: string): PeftTrainError {
-  return new PeftTrainError("ABORTED", `evaluation of ${file} was stopped`);
 }
 
 function dot(a: Float32Array, b: Float32Array): number {

@@ -1,0 +1,116 @@
+import type { AdapterRecord } from "../adapter/record.js";
+import { beirFiles } from "../data/beir-folder.js";
+import { type ExampleSource, loadExamples } from "../data/examples.js";
+import {
+  loadRetrievalSet,
+  type RetrievalFiles,
+  type RetrievalSource,
+  retrievalWarnings,
+} from "../data/retrieval-set.js";
+import type { Tokenizer } from "../data/tokenizer.js";
+import type { EvaluateFileOptions, RetrievalOptions } from "../encoder-options.js";
+import { PeftTrainError } from "../errors.js";
+import type { ModelFolder } from "../model/folder.js";
+import { requireMaxLength } from "../model-tokenizer.js";
+import type { NativeEncoder } from "../native/types.js";
+import { type EvalMetrics, evaluateExamples, requireMeasurable } from "../train/evaluation/evaluate.js";
+import {
+  checkedKs,
+  DEFAULT_KS,
+  evaluateRetrieval,
+  type RetrievalMetrics,
+} from "../train/evaluation/evaluate-retrieval.js";
+import { TRAIN_OPTIONS } from "../train/options/option-table.js";
+import { checkedOption } from "./checked-option.js";
+
+/** What training puts before both questions unless it is told otherwise, so that both measure the same. */
+const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
+
+/** An encoder with one of its adapters, as files are measured with it. */
+export interface Measured {
+  model: ModelFolder;
+  tokenizer: Tokenizer;
+  engine: Pick<NativeEncoder, "info" | "encode">;
+  /** Of the adapter, if it has one. */
+  record: AdapterRecord | undefined;
+  /** Tokens of a text unless a call says otherwise. */
+  maxLength: number;
+  /** The engine's name of the adapter; false: the base model. */
+  adapter: string | false;
+}
+
+/** As `Encoder.evaluate`. */
+export async function measureExamples(
+  file: string,
+  measured: Measured,
+  options: EvaluateFileOptions,
+): Promise<EvalMetrics> {
+  const { record, maxLength: trained, adapter } = measured;
+  const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
+  const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
+  requireMaxLength(maxLength, measured.model);
+  const { columns = {} } = options;
+  const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
+  const source: ExampleSource = {
+    path: file,
+    columns,
+    kinds: [kind],
+    question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
+    question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+    maxLength,
+  };
+  const stopped = (): boolean => options.signal?.aborted ?? false;
+  const dataset = await loadExamples(source, measured.tokenizer, (bytesRead, bytesTotal) => {
+    if (stopped()) throw evaluationStopped(file);
+    options.onRead?.(bytesRead, bytesTotal);
+  });
+  requireMeasurable(dataset, columns.label);
+  const metrics = await evaluateExamples(measured.engine, dataset, {
+    batchSize,
+    adapter,
+    onProgress: options.onProgress,
+    stopped,
+  });
+  if (metrics === undefined) throw evaluationStopped(file);
+  return metrics;
+}
+
+/** As `Encoder.evaluateRetrieval`. */
+export async function measureRetrieval(
+  from: string | RetrievalFiles,
+  measured: Measured,
+  options: RetrievalOptions,
+): Promise<RetrievalMetrics> {
+  const { record, maxLength: trained, adapter } = measured;
+  const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
+  const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
+  const ks = checkedKs(options.ks) ?? DEFAULT_KS;
+  requireMaxLength(maxLength, measured.model);
+  const files = typeof from === "string" ? await beirFiles(from) : from;
+  const source: RetrievalSource = {
+    ...files,
+    queryPrefix: options.queryPrefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
+    corpusPrefix: options.corpusPrefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+    maxLength,
+  };
+  const stopped = (): boolean => options.signal?.aborted ?? false;
+  const set = await loadRetrievalSet(source, measured.tokenizer, (file, bytesRead, bytesTotal) => {
+    if (stopped()) throw evaluationStopped(file);
+    options.onRead?.(file, bytesRead, bytesTotal);
+  });
+  for (const message of retrievalWarnings(set, files)) options.onNote?.(message);
+  const metrics = await evaluateRetrieval(measured.engine, set, {
+    batchSize,
+    adapter,
+    ks,
+    ignoreIdenticalIds: options.ignoreIdenticalIds ?? false,
+    onProgress: options.onProgress,
+    stopped,
+  });
+  if (metrics === undefined) throw evaluationStopped(files.corpus);
+  return metrics;
+}
+
+function evaluationStopped(file: string): PeftTrainError {
+  return new PeftTrainError("ABORTED", `evaluation of ${file} was stopped`);
+}
