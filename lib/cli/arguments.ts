@@ -135,6 +135,13 @@ const QUANTIZE_HINTS: Readonly<Record<string, string>> = {
   load_in_4bit: "Leave it out: quantize writes 4 bits a weight unless --int8 is given.",
 };
 
+export function unknownCommand(word: string, commands: readonly string[]): PeftTrainError {
+  const near = nearest(word, commands);
+  return new PeftTrainError("USAGE", `unknown command ${word}`, {
+    hint: near === undefined ? `Commands are ${commands.join(", ")}.` : `Did you mean ${near}?`,
+  });
+}
+
 function unknownArguments(
   unknown: readonly string[],
   args: readonly string[],
@@ -145,12 +152,7 @@ function unknownArguments(
     args.some((arg) => arg.replace(/^--(no-)?/, "--").split("=")[0] === `--${name}` || arg === `-${name}`);
   // yargs names every unknown flag and word; the first in the order typed is what to mend first.
   const word = unknown.find((name) => !isFlag(name));
-  if (word !== undefined && args[0] === word) {
-    const near = nearest(word, commands);
-    return new PeftTrainError("USAGE", `unknown command ${word}`, {
-      hint: near === undefined ? `Commands are ${commands.join(", ")}.` : `Did you mean ${near}?`,
-    });
-  }
+  if (word !== undefined && args[0] === word) return unknownCommand(word, commands);
   const flag = unknown.find(isFlag);
   if (flag === undefined) {
     return new PeftTrainError("USAGE", `unexpected argument ${word}`, {

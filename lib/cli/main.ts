@@ -1,7 +1,14 @@
 import type { Argv, CommandModule } from "yargs";
 import { PeftTrainError } from "../errors.js";
 import { VERSION } from "../version.js";
-import { commandOf, helpAsFlag, joinSwitchValues, normalizeArguments, usageError } from "./arguments.js";
+import {
+  commandOf,
+  helpAsFlag,
+  joinSwitchValues,
+  normalizeArguments,
+  unknownCommand,
+  usageError,
+} from "./arguments.js";
 import type { FlagValues } from "./flags.js";
 import { helpText } from "./help.js";
 import { exitCode, printError } from "./print-error.js";
@@ -138,6 +145,9 @@ function flagsBeforeWords(args: readonly string[]): readonly string[] {
 
 async function help(args: readonly string[]): Promise<string> {
   const named = commandOf(args, NAMES);
+  const [first] = args;
+  if (named === undefined && first !== undefined && !first.startsWith("-"))
+    throw unknownCommand(first, NAMES);
   const { describe, words, load } = COMMANDS[named ?? "train"] as Command;
   const usage =
     named === undefined

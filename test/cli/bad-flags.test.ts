@@ -17,6 +17,8 @@ describe("a command line that says what cannot be is refused in one line", () =>
       /unknown flag --learning_rte/,
       /Did you mean --learning_rate\?/,
     ],
+    ["help of an unknown command", ["help", "trian"], /unknown command trian/, /Did you mean train\?/],
+    ["an unknown command and --help", ["nope", "--help"], /unknown command nope/, /Commands are train, /],
     ["an unknown command", ["trian"], /unknown command trian/, /Did you mean train\?/],
     ["a word too many", [...trainArgs(), "more"], /unexpected argument more/],
     [
