@@ -34,7 +34,7 @@ export type LoraBias = (typeof LORA_BIASES)[number];
  * How A and B of a fresh adapter begin, named as in PEFT: `true` A uniform and B zero, `false` both uniform, which
  * changes the model from the start.
  */
-export type LoraInit = boolean | "gaussian" | "orthogonal" | "loftq" | SplittingInit;
+export type LoraInit = boolean | "gaussian" | "orthogonal" | "loftq" | "eva" | SplittingInit;
 
 /** Those that take A and B out of the base weights: https://arxiv.org/abs/2404.02948, https://arxiv.org/abs/2406.01775. */
 export type SplittingInit = "pissa" | `pissa_niter_${number}` | "olora";

@@ -64,7 +64,8 @@ function ofModule(
 
 /** How the engine is told to begin; nothing for `true`, its default. */
 function nativeInit(init: LoraInit, modules: readonly LoraModule[]): Pick<AdapterSpec, "init"> {
-  if (init === true) return {};
+  // EVA brings an A of its own.
+  if (init === true || init === "eva") return {};
   if (init === "orthogonal") {
     const odd = modules.find(({ rank }) => rank % 2 !== 0);
     if (odd !== undefined) {

@@ -97,6 +97,15 @@ export interface AdapterSpec {
   dora?: boolean;
   /** A bias on B: scale * (B(A x) + bias). */
   bias?: boolean;
+  /** A of modules of a fresh adapter, by their names, [rank, inputs], in place of what `init` draws. */
+  a?: Record<string, Float32Array>;
+}
+
+/** What goes into a matrix of a layer, and how many of its principal components are wanted. Query, key and value read the same. */
+export interface InputSite {
+  layer: number;
+  matrix: "qkv" | "attentionOutput" | "intermediate" | "output";
+  count: number;
 }
 
 /**
@@ -332,6 +341,15 @@ export interface NativeEncoder {
   gradients(batch: ExampleBatch, options: PassOptions): Promise<GradientResult>;
   /** One row of `hiddenSize` floats a text, in input order. */
   encode(batch: TokenBatch, options: EncodeOptions): Promise<Float32Array>;
+  /**
+   * Principal components of what goes into matrices of the base model, over all tokens of the texts: `<layer>.<matrix>.components`
+   * [count, inputs], of length 1, the largest variance first, and `<layer>.<matrix>.ratios` [count], their parts of the whole variance.
+   */
+  inputComponents(
+    batch: TokenBatch,
+    sites: readonly InputSite[],
+    microBatchTokens: number,
+  ): Promise<Record<string, Float32Array>>;
   /** Adapter weights as they stand, keyed as the adapter file is. */
   adapterWeights(name?: string): Promise<Record<string, Float32Array>>;
   /** Of a trainable model: writes a model.safetensors with every tensor that its own has, in float32, and syncs it. */

@@ -6,6 +6,7 @@ import type { EngineInfo, NativeEngine } from "../native/types.js";
 import { openCheckpoint } from "./checkpoint/checkpoint.js";
 import { findCheckpoint, type ResumeSource } from "./checkpoint/find-checkpoint.js";
 import { requireSameOptions, requireSameRun } from "./checkpoint/resume.js";
+import { withEva } from "./eva-adapter.js";
 import { Drift } from "./evaluation/drift.js";
 import { EventQueue } from "./event-queue.js";
 import type { TrainEvent, TrainResult } from "./events.js";
@@ -85,7 +86,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     if (resume !== undefined) requireSameOptions(resume, options);
     const hub = this.hubAccess(options);
     const push = options.pushToHub ? await HubPush.prepare(options, hub) : undefined;
-    const plan = await planRun(options, hub);
+    let plan = await planRun(options, hub);
     await using output = await OutputFolder.open(options.outputDir, {
       overwrite: options.overwriteOutputDir || source.mayReplace,
       goOn: source.inPlace,
@@ -121,6 +122,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
         onProgress: (done: number, total: number) => tell({ event: "preparing", done, total }),
         stopped: () => this.stopping,
       };
+      plan = await withEva(plan, data, base, resume);
       const batches = await TrainBatches.prepare(plan, data, base);
       const drift = data.heldOut && (await Drift.prepare(data.heldOut, options.seed, base));
       using tracker = await Tracker.open(options, output);

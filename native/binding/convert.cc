@@ -161,6 +161,14 @@ AdapterSpec to_adapter_spec(const Napi::Value& value) {
       throw make_error(o.Env(), e.code(), e.what(), e.hint());
     }
   }
+  if (!o.Get("a").IsUndefined()) {
+    const Napi::Object given = to_object(o.Get("a"), "a");
+    for (const LoraModuleSpec& m : spec.modules) {
+      if (given.Get(m.name).IsUndefined()) continue;
+      spec.a[m.name] =
+          copy_array<float, Napi::Float32Array>(given, m.name.c_str(), napi_float32_array, "a Float32Array");
+    }
+  }
   if (!o.Get("parameters").IsUndefined()) {
     if (!o.Get("parameters").IsArray()) wrong_type(o.Env(), "parameters", "an array");
     const Napi::Array parameters = o.Get("parameters").As<Napi::Array>();
@@ -188,6 +196,22 @@ AdapterChoice to_adapter_choice(const Napi::Object& o) {
   for (uint32_t i = 0; i < all.Length(); i++) names.push_back(to_string(all.Get(i), "adapters"));
   return {std::move(names),
           copy_array<int32_t, Napi::Int32Array>(o, "adapterOfText", napi_int32_array, "an Int32Array")};
+}
+
+std::vector<InputSite> to_input_sites(const Napi::Value& value) {
+  if (!value.IsArray()) wrong_type(value.Env(), "sites", "an array");
+  const Napi::Array all = value.As<Napi::Array>();
+  std::vector<InputSite> sites;
+  for (uint32_t i = 0; i < all.Length(); i++) {
+    const Napi::Object o = to_object(all.Get(i), "site");
+    try {
+      sites.push_back({to_count(o, "layer", 0), parse_layer_matrix(to_string(o.Get("matrix"), "matrix")),
+                       to_count(o, "count", 1)});
+    } catch (const EngineError& e) {
+      throw make_error(o.Env(), e.code(), e.what(), e.hint());
+    }
+  }
+  return sites;
 }
 
 TokenBatch to_token_batch(const Napi::Value& value) {

@@ -22,6 +22,7 @@ AdapterSpec to_adapter_spec(const Napi::Value& value);
 AdapterChoice to_adapter_choice(const Napi::Object& options);
 /// A name, or the default adapter's where there is none.
 std::string to_adapter_name(const Napi::Value& value);
+std::vector<InputSite> to_input_sites(const Napi::Value& value);
 TokenBatch to_token_batch(const Napi::Value& value);
 ExampleBatch to_example_batch(const Napi::Value& value);
 LossSpec to_loss_spec(const Napi::Value& value);

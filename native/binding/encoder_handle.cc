@@ -34,6 +34,7 @@ Napi::Function EncoderHandle::define(Napi::Env env) {
        InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
        InstanceMethod<&EncoderHandle::step>("step"), InstanceMethod<&EncoderHandle::gradients>("gradients"),
        InstanceMethod<&EncoderHandle::encode>("encode"),
+       InstanceMethod<&EncoderHandle::input_components>("inputComponents"),
        InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
        InstanceMethod<&EncoderHandle::save_model>("saveModel"),
        InstanceMethod<&EncoderHandle::load_model>("loadModel"),
@@ -261,6 +262,20 @@ Napi::Value EncoderHandle::encode(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, batch, choice, normalize, tokens]() -> Resolver {
     auto rows = std::make_shared<std::vector<float>>(session_->encode(*batch, choice, normalize, tokens));
     return [rows](Napi::Env env) -> Napi::Value { return from_floats(env, *rows); };
+  });
+}
+
+Napi::Value EncoderHandle::input_components(const Napi::CallbackInfo& info) {
+  auto batch = std::make_shared<TokenBatch>(to_token_batch(info[0]));
+  const std::vector<InputSite> sites = to_input_sites(info[1]);
+  if (!info[2].IsNumber() || info[2].As<Napi::Number>().Int64Value() < 1) {
+    throw Napi::TypeError::New(info.Env(), "microBatchTokens must be a number above 0");
+  }
+  const int64_t tokens = info[2].As<Napi::Number>().Int64Value();
+  return run(info.Env(), [this, batch, sites, tokens]() -> Resolver {
+    auto named = std::make_shared<std::map<std::string, std::vector<float>>>(
+        session_->input_components(*batch, sites, tokens));
+    return [named](Napi::Env env) -> Napi::Value { return from_named_floats(env, *named); };
   });
 }
 

@@ -49,6 +49,7 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   Napi::Value step(const Napi::CallbackInfo& info);
   Napi::Value gradients(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
+  Napi::Value input_components(const Napi::CallbackInfo& info);
   Napi::Value adapter_weights(const Napi::CallbackInfo& info);
   Napi::Value save_model(const Napi::CallbackInfo& info);
   Napi::Value load_model(const Napi::CallbackInfo& info);

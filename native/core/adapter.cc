@@ -4,6 +4,7 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <charconv>
@@ -107,6 +108,7 @@ Adapter::Adapter(const AdapterSpec& spec, const ModelShape& shape, bool has_pool
     : dropout_(spec.dropout),
       init_(spec.init),
       init_iterations_(spec.init_iterations),
+      given_(spec.a),
       own_(spec.parameters, shape, has_pooler) {
   if (spec.dora && (spec.bias || splits_base(init_))) {
     throw EngineError("ADAPTER_UNSUPPORTED",
@@ -190,6 +192,13 @@ void Adapter::initialize(uint64_t seed, const BaseMatrices& base) {
     }
     m.a.copy_(begin.a);
     m.b.copy_(begin.b);
+    if (const auto given = given_.find(m.name); given != given_.end()) {
+      if (static_cast<int64_t>(given->second.size()) != m.a.numel()) {
+        throw EngineError("USAGE", "A of " + m.name + " has " + std::to_string(given->second.size()) +
+                                       " numbers, expected " + std::to_string(m.a.numel()));
+      }
+      m.a.copy_(at::tensor(given->second).view(m.a.sizes()));
+    }
     if (m.bias.defined()) m.bias.zero_();
     if (m.magnitude.defined()) m.magnitude.copy_(row_norms(m, base.held(m).to(m.a.device())));
   }

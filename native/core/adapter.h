@@ -49,6 +49,8 @@ struct AdapterSpec {
   bool dora = false;
   bool bias = false;  // on B
   std::vector<OwnParameterSpec> parameters = {};
+  /// A of fresh modules by their names, in place of what `init` draws.
+  std::map<std::string, std::vector<float>> a = {};
 };
 
 /// One wrapped linear layer: y = W x + b + scale * (B(A(x)) + bias). Hu et al., "LoRA", 2021.
@@ -107,7 +109,8 @@ class Adapter : public TrainedParameters {
   double dropout_;
   AdapterInit init_;
   int64_t init_iterations_;
-  Tensor parameters_;  // what trains, then the rest
+  std::map<std::string, std::vector<float>> given_;  // A of fresh modules
+  Tensor parameters_;                                // what trains, then the rest
   OwnParameters own_;
   std::vector<LoraModule> modules_;
 };

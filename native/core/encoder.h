@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/encoder_layer.h"
@@ -27,6 +28,9 @@ class Encoder {
   bool adapted() const { return adapted_; }
   /// Where to add the gradients of the model's own parameters up.
   void train(const ModelTensors& gradients);
+
+  /// Who sees what goes into the matrices in the next passes; nobody, where it is empty.
+  void observe(InputObserver observer) { scratch_.observe = std::move(observer); }
 
   /// Pooled vectors [texts, d]. With `keep`, what backward needs is kept until the next call.
   Tensor forward(const MicroBatch& micro, bool keep);

@@ -114,19 +114,26 @@ void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, 
   const at::Device device = out.device();
   const uint32_t t0 = micro.first_token;
 
+  const auto observe = [&](LayerMatrix matrix, const Tensor& x) {
+    if (scratch.observe) scratch.observe(index_, matrix, x);
+  };
+  observe(LayerMatrix::kQkv, kept.input);
   qkv_.forward(kept.input, micro.adapters, t0, kept.qkv);
   Tensor context = kept.context.defined() ? kept.context : scratch.context.take(tokens, d, device);
   attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0),
             context, kept.lse);
+  observe(LayerMatrix::kAttentionOutput, context);
   attention_output_.forward(context, micro.adapters, t0, kept.attention_sum);
   Tensor normed = scratch.attention_normed.take(tokens, d, device);
   residual_layer_norm(kept.attention_sum, attention_output_bias_, kept.input, attention_norm_,
                       dropout.hidden(site(DropoutSite::kAttentionOutput), t0), normed,
                       kept.attention_moments);
 
+  observe(LayerMatrix::kIntermediate, normed);
   intermediate_.forward(normed, micro.adapters, t0, kept.intermediate);
   Tensor activated = scratch.gelu.take(tokens, f, device);
   bias_gelu(kept.intermediate, intermediate_bias_, activated);
+  observe(LayerMatrix::kOutput, activated);
   output_.forward(activated, micro.adapters, t0, kept.output_sum);
   residual_layer_norm(kept.output_sum, output_bias_, normed, output_norm_,
                       dropout.hidden(site(DropoutSite::kOutput), t0), out, kept.output_moments);

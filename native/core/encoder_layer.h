@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include "core/adapter_layers.h"
 #include "core/buffer.h"
 #include "core/dropout_site.h"
@@ -53,11 +55,18 @@ class LayerBuffers {
       output_moments_;
 };
 
+/// The matrices of a layer, by what goes into them.
+enum class LayerMatrix { kQkv, kAttentionOutput, kIntermediate, kOutput };
+
+/// Sees what goes into a matrix of a layer, [T, in]; the tensor holds it during the call only.
+using InputObserver = std::function<void(int64_t layer, LayerMatrix matrix, const Tensor& x)>;
+
 /// Buffers that live within one layer's pass only; shared by all layers.
 struct LayerScratch {
   Buffer context, attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate,
       gradient_context, gradient_qkv;
   WeightGradient weight_gradient;
+  InputObserver observe;  // may be empty
 };
 
 /// One post-norm BERT layer with LoRA on any of its matrices: an explicit forward and backward.

@@ -464,6 +464,26 @@ void Session::encode_mixed(const TokenBatch& batch, std::vector<int64_t> texts, 
   encode_in_order(gather_texts(batch, texts), texts, adapter_of_text, normalize, micro_batch_tokens, rows);
 }
 
+std::map<std::string, std::vector<float>> Session::input_components(const TokenBatch& batch,
+                                                                    const std::vector<InputSite>& sites,
+                                                                    int64_t micro_batch_tokens) {
+  const c10::InferenceMode no_grad;
+  check_batch(batch, encoder_.shape());
+  InputComponents components(sites, encoder_.shape());
+  encoder_.use({}, LoraUse::kForward, {});
+  encoder_.observe(
+      [&](int64_t layer, LayerMatrix matrix, const Tensor& x) { components.add(layer, matrix, x); });
+  try {
+    for (const auto& [first, texts] : split_batch(batch, 1, micro_batch_tokens))
+      encoder_.forward(make_micro_batch(batch, first, texts, encoder_.device()), false);
+  } catch (...) {
+    encoder_.observe({});
+    throw;
+  }
+  encoder_.observe({});
+  return components.result();
+}
+
 void Session::encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
                               const std::vector<int32_t>& adapter_of_text, bool normalize,
                               int64_t micro_batch_tokens, std::vector<float>& rows) {

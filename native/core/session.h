@@ -9,6 +9,7 @@
 #include "core/base_matrices.h"
 #include "core/encoder.h"
 #include "core/example_batch.h"
+#include "core/input_components.h"
 #include "core/loaded_adapter.h"
 #include "core/model_parameters.h"
 #include "core/objective.h"
@@ -127,6 +128,11 @@ class Session {
   /// when it is encoded alone, to the bit, whatever adapters the others have.
   std::vector<float> encode(const TokenBatch& batch, const AdapterChoice& choice, bool normalize,
                             int64_t micro_batch_tokens);
+  /// Principal components of what goes into matrices of the base model, over all tokens of the texts, keyed
+  /// as InputComponents has them.
+  std::map<std::string, std::vector<float>> input_components(const TokenBatch& batch,
+                                                             const std::vector<InputSite>& sites,
+                                                             int64_t micro_batch_tokens);
 
  private:
   BaseMatrices base_matrices() const;

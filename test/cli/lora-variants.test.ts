@@ -37,6 +37,13 @@ const evaluations = (name: string): { roc_auc: number }[] =>
     .filter(({ event }) => event === "evaluated")
     .map(({ metrics }) => metrics);
 
+/** Ranks of their own, module by module. */
+const EVA_CONFIG = {
+  r: 8,
+  init_lora_weights: true,
+  target_modules: expect.arrayContaining([expect.stringMatching(/^encoder\.layer\.0\./)]),
+};
+
 describe("an adapter that is more than A and B", () => {
   for (const [name, flags, expected] of [
     ["dora", ["--use_dora", "--lora_dropout=0.1"], { use_dora: true, r: 8 }],
@@ -44,6 +51,11 @@ describe("an adapter that is more than A and B", () => {
     ["pissa", ["--init_lora_weights=pissa"], { r: 16, lora_alpha: 32, init_lora_weights: true }],
     ["olora", ["--init_lora_weights=olora", "--load_in_4bit"], { r: 16, lora_alpha: 32 }],
     ["loftq", ["--init_lora_weights=loftq", "--load_in_4bit"], { r: 8, init_lora_weights: true }],
+    [
+      "eva",
+      ["--init_lora_weights=eva", "--lora_target_modules=query,output.dense", "--use_dora"],
+      EVA_CONFIG,
+    ],
   ] as const) {
     it(`trains, is saved as what it is, and goes on from a checkpoint to the same bytes: ${name}`, {
       timeout: PATIENCE_MS,
@@ -67,6 +79,15 @@ describe("an adapter that is more than A and B", () => {
     });
   }
 
+  it("moves ranks from matrix to matrix with EVA, and keeps their sum", () => {
+    const { target_modules: targets, rank_pattern: ranks, alpha_pattern: alphas, r } = config("eva");
+    const sum = (targets as string[]).reduce((total, name) => total + (ranks[name] ?? r), 0);
+    // Query and two output layers of each layer.
+    expect(sum % (3 * r)).toBe(0);
+    expect(Object.keys(ranks).length).toBeGreaterThan(0);
+    for (const [name, rank] of Object.entries(ranks)) expect(alphas[name]).toBe(2 * (rank as number));
+  });
+
   it("begins where the base model is", {
     timeout: PATIENCE_MS,
   }, async () => {
@@ -75,7 +96,7 @@ describe("an adapter that is more than A and B", () => {
     const first = (name: string) => evaluations(name)[0]?.roc_auc;
     await run("plain");
     // A pair or two of 51 may change places by rounding.
-    for (const name of ["dora", "lora-bias", "pissa"]) {
+    for (const name of ["dora", "lora-bias", "pissa", "eva"]) {
       expect(first(name), name).toBeCloseTo(first("plain") ?? Number.NaN, 2);
     }
   });

@@ -1,7 +1,10 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { beginWithEva, evaSites, keyOf } from "../../lib/adapter/eva.js";
 import { openAdapterFolder } from "../../lib/adapter/folder.js";
+import { DEFAULT_LORA, type LoraConfig } from "../../lib/adapter/lora-config.js";
 import { readStoredAdapter } from "../../lib/adapter/stored-adapter.js";
+import { resolveTargets } from "../../lib/adapter/targets.js";
 import { convert } from "../../lib/merge/convert.js";
 import type { ModelFolder } from "../../lib/model/folder.js";
 import { ModelWeights } from "../../lib/model/model-weights.js";
@@ -10,7 +13,16 @@ import { loadEngine } from "../../lib/native/load.js";
 import type { WeightStorage } from "../../lib/native/types.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { maxDifference } from "./distance.js";
-import { caseTexts, goldenPath, goldenShape, pick } from "./golden.js";
+import {
+  caseTexts,
+  goldenPath,
+  goldenShape,
+  manifest,
+  pick,
+  range,
+  textBatch,
+  withGolden,
+} from "./golden.js";
 import { goldenFolder } from "./golden-folder.js";
 import { readTensors } from "./safetensors.js";
 
@@ -18,6 +30,7 @@ const embeddings = readTensors(goldenPath("init/embeddings.safetensors")).floats
 /** What PEFT's LoftQ left of the matrices. */
 const bases = readTensors(goldenPath("init/bases.safetensors")).floats;
 const temporary = temporaryFolder();
+const allTexts = textBatch(range(0, 2 * (manifest.batches.at(-1) as [number, number])[1]));
 /** As for every adapter on its base: float32 sums in another order, on entries of up to 0.5. */
 const TOLERANCE = 1e-5;
 
@@ -68,6 +81,73 @@ describe("an adapter that PEFT began with EVA", () => {
       TOLERANCE,
     );
   });
+});
+
+describe("EVA", () => {
+  const { eva } = JSON.parse(readFileSync(goldenPath("init/manifest.json"), "utf8")) as {
+    eva: { rankPattern: Record<string, number>; alphaPattern: Record<string, number> };
+  };
+  const wanted = readTensors(goldenPath("init/eva-components.safetensors"));
+
+  it("gives ranks, alphas and the directions of A that PEFT gives", async () => {
+    const lora: LoraConfig = {
+      ...DEFAULT_LORA,
+      r: 4,
+      loraAlpha: 6,
+      targetModules: ["query", "value", "dense"],
+      excludeModules: ["pooler.dense"],
+      rankPattern: { value: 3 },
+    };
+    const shape = goldenShape("plain");
+    const { modules } = resolveTargets(lora, { shape, hasPooler: true });
+    const widest = ({ matrix }: { matrix: string }) =>
+      matrix === "output" ? shape.intermediateSize : shape.hiddenSize;
+    const sites = evaSites(modules, 1.5, widest);
+    await withGolden("plain", {}, async (encoder) => {
+      for (const microBatchTokens of [64, 4096]) {
+        const found = await encoder.inputComponents(allTexts, sites, microBatchTokens);
+        const directions = new Map(
+          sites.map((site) => {
+            const [components, ratios] = ["components", "ratios"].map((part) =>
+              pick(found, `${keyOf(site)}.${part}`),
+            ) as [Float32Array, Float32Array];
+            return [keyOf(site), { components, ratios }];
+          }),
+        );
+        const { lora: began, a } = beginWithEva(lora, modules, directions);
+        expect(began.rankPattern).toEqual(eva.rankPattern);
+        expect(began.alphaPattern).toEqual(eva.alphaPattern);
+        expect(Object.keys(a).sort()).toEqual(Object.keys(wanted.floats).sort());
+        for (const [name, theirs] of Object.entries(wanted.floats)) {
+          const ours = pick(a, name);
+          expect(ours).toHaveLength(theirs.length);
+          const width = pick(wanted.shapes, name)[1] as number;
+          for (let row = 0; row < theirs.length; row += width) {
+            let dot = 0;
+            for (let i = row; i < row + width; i++) dot += (ours[i] as number) * (theirs[i] as number);
+            // PEFT's decomposition is a randomised one; the sign is that of the largest entry in both.
+            expect(dot, `${name}, row ${row / width}`).toBeGreaterThan(0.999);
+          }
+        }
+      }
+    });
+  });
+
+  it("begins a fresh adapter with these directions and no effect", () =>
+    withGolden("plain", {}, async (encoder) => {
+      const whole = { normalize: true, microBatchTokens: 4096 };
+      const base = await encoder.encode(caseTexts, { adapter: false, ...whole });
+      const name = "encoder.layer.1.attention.self.query";
+      const a = Float32Array.from({ length: 2 * 32 }, (_, i) => i / 64);
+      const spec = { modules: [{ name, rank: 2, scale: 1 }], dropout: 0 };
+      await encoder.createAdapter({ ...spec, a: { [name]: a } }, 1);
+      expect((await encoder.adapterWeights())[`base_model.model.${name}.lora_A.weight`]).toEqual(a);
+      expect(await encoder.encode(caseTexts, { adapter: true, ...whole })).toEqual(base);
+      const short = { ...spec, a: { [name]: a.subarray(1) } };
+      await expect(encoder.createAdapter(short, 1)).rejects.toMatchObject({ code: "USAGE" });
+      const wide = [{ layer: 0, matrix: "qkv" as const, count: 33 }];
+      await expect(encoder.inputComponents(caseTexts, wide, 300)).rejects.toMatchObject({ code: "USAGE" });
+    }));
 });
 
 describe("an adapter that PEFT began with LoftQ", () => {

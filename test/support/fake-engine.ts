@@ -241,6 +241,10 @@ class FakeEncoder implements NativeEncoder {
     return out;
   }
 
+  async inputComponents(): Promise<never> {
+    throw new Error("not faked");
+  }
+
   async adapterWeights(name = "default"): Promise<Record<string, Float32Array>> {
     return { trained: Float32Array.of(this.adapter(name).trained) };
   }

@@ -7,6 +7,7 @@ import type {
   EngineInfo,
   ExampleBatch,
   GradientResult,
+  InputSite,
   MemoryPlan,
   NativeEncoder,
   NativeEngine,
@@ -211,6 +212,14 @@ class SharedView implements NativeEncoder {
   encode(batch: TokenBatch, options: EncodeOptions): Promise<Float32Array> {
     const adapter = options.adapter === false ? false : this.name;
     return this.exclusive(() => this.native.encode(batch, { ...options, adapter }));
+  }
+
+  inputComponents(
+    batch: TokenBatch,
+    sites: readonly InputSite[],
+    microBatchTokens: number,
+  ): Promise<Record<string, Float32Array>> {
+    return this.exclusive(() => this.native.inputComponents(batch, sites, microBatchTokens));
   }
 
   adapterWeights(): Promise<Record<string, Float32Array>> {

@@ -64,7 +64,7 @@ function requireExpression(key: string, flag: string): void {
 
 /** What does not go with how the adapter begins, as in PEFT where that says so. */
 function checkBeginning(options: ResolvedTrainOptions, label: Label): void {
-  const { initLoraWeights: init, loraBias, useDora, loadIn4bit, loadIn8bit, compute } = options;
+  const { initLoraWeights: init, evaRho, loraBias, useDora, loadIn4bit, loadIn8bit, compute } = options;
   const begins = `${label("init_lora_weights")}=${init}`;
   if (loraBias && (typeof init !== "boolean" || useDora)) {
     const other = useDora ? label("use_dora") : begins;
@@ -76,6 +76,11 @@ function checkBeginning(options: ResolvedTrainOptions, label: Label): void {
       `${label("use_dora")} with ${begins} is not available in this version`,
       { hint: "Leave one of them out." },
     );
+  }
+  if (evaRho !== null && init !== "eva") {
+    throw new PeftTrainError("USAGE", `${label("eva_rho")} is for ${label("init_lora_weights")}=eva`, {
+      hint: "Leave it out.",
+    });
   }
   if (init === "loftq" && !loadIn4bit && !loadIn8bit && compute !== "int8") {
     throw new PeftTrainError("USAGE", `${begins} needs weights that are quantised while they are loaded`, {

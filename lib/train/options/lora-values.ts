@@ -11,6 +11,7 @@ export const LORA_INITS = [
   "pissa_niter_N",
   "olora",
   "loftq",
+  "eva",
 ] as const;
 
 /** What the values of a pattern are. */

@@ -78,6 +78,14 @@ export const LORA_OPTIONS = {
     default: true,
     doc: `how A and B begin: ${LORA_INITS.join(", ")}; true: A uniform, B zero; docs/training.md has the others`,
   },
+  eva_rho: {
+    group: "LoRA",
+    type: "number",
+    default: null,
+    min: 1,
+    max: 1000,
+    doc: "eva: how many times its rank a matrix may get; 1 moves no ranks; default: 2",
+  },
   use_dora: {
     group: "LoRA",
     type: "boolean",
