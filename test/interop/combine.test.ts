@@ -46,19 +46,23 @@ const quiet = { HF_HUB_OFFLINE: "1", OMP_NUM_THREADS: "1", TRANSFORMERS_VERBOSIT
 
 it("PEFT and transformers load what is combined, converted and merged here, and give the same vectors", async () => {
   const model = data("encoder");
-  for (const seed of [1, 2]) {
-    const options = {
+  for (const [name, more] of [
+    ["seed1", { seed: 1 }],
+    ["seed2", { seed: 2 }],
+    ["biased", { seed: 3, loraBias: true }],
+    ["own", { bias: "all", modulesToSave: ["LayerNorm", "pooler"] }],
+    ["dora", { useDora: true }],
+    ["eva", { initLoraWeights: "eva" }],
+  ] as const) {
+    await train({
       datasetName: data("pairs/train.csv"),
       maxTrainSteps: 6,
       learningRate: 5e-3,
       report: false,
-    };
-    await train({
-      ...options,
       modelNameOrPath: model,
-      seed,
-      outputDir: temporary.path(`seed${seed}`),
+      outputDir: temporary.path(name),
       maxLength: 64,
+      ...more,
     }).result;
   }
   const [one, two] = [temporary.path("seed1"), temporary.path("seed2")];
@@ -72,14 +76,19 @@ it("PEFT and transformers load what is combined, converted and merged here, and 
   await combineAdapters([one, two], temporary.path("svd"), { method: "svd", svdRank: 5 });
   await convert(one, temporary.path("one-wrapped"), { layout: "wrapped" });
   await mergeAdapter(model, one, temporary.path("merged"));
+  await combineAdapters([one, temporary.path("biased")], temporary.path("cat-biased"));
+  for (const name of ["own", "dora"]) {
+    await convert(temporary.path(name), temporary.path(`${name}-wrapped`), { layout: "wrapped" });
+  }
+  await mergeAdapter(model, temporary.path("own"), temporary.path("own-merged"));
   const texts = [...new Set(await readTexts(data("pairs/test.csv"), "question1"))].slice(0, 60);
-  const folders = ["cat", "svd", "one-wrapped", "merged"].map((name) => temporary.path(name));
+  const names = ["cat", "svd", "one-wrapped", "merged", "cat-biased", "own", "own-wrapped", "own-merged"];
+  const folders = [...names, "dora-wrapped", "eva"].map((name) => temporary.path(name));
   const found: number[][] = await python(EMBED, [model, JSON.stringify(texts), ...folders], quiet);
   const base = await vectors(model, undefined, texts);
   for (const [i, folder] of folders.entries()) {
-    const wanted = folder.endsWith("merged")
-      ? await vectors(model, one, texts)
-      : await vectors(model, folder, texts);
+    const adapter = folder.endsWith("own-merged") ? temporary.path("own") : one;
+    const wanted = await vectors(model, folder.endsWith("merged") ? adapter : folder, texts);
     const away = (a: readonly number[]) =>
       Math.max(...wanted.map((value, k) => Math.abs(value - (a[k] as number))));
     // float32 sums in another order, as for every comparison with Python.
