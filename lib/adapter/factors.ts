@@ -87,10 +87,12 @@ export interface Distance {
 
 export function distance(x: Factors, y: Factors): Distance {
   const [xx, yy, xy] = [inner(x, x), inner(y, y), inner(x, y)];
-  const norms = Math.sqrt(xx) * Math.sqrt(yy);
+  // Rounding may leave less than nothing of what cancels out.
+  const [normX, normY] = [Math.sqrt(Math.max(0, xx)), Math.sqrt(Math.max(0, yy))];
+  const norms = normX * normY;
   return {
-    normX: Math.sqrt(Math.max(0, xx)),
-    normY: Math.sqrt(Math.max(0, yy)),
+    normX,
+    normY,
     difference: Math.sqrt(Math.max(0, xx + yy - 2 * xy)),
     cosine: norms === 0 ? 0 : Math.max(-1, Math.min(1, xy / norms)),
   };
