@@ -143,6 +143,16 @@ it("diff names the settings that differ", async () => {
   writeFileSync(file, readFileSync(file, "utf8").replace('"max_length": 64', '"max_length": 32'));
   const { stdout } = await run("diff", "out1", "changed");
   expect(stdout).toMatch(/│ maxLength +│ 64 +│ 32 +│/);
+  expect(stdout).not.toMatch(/--json/);
+});
+
+it("diff cuts a long setting, and says where it stands whole", async () => {
+  expect((await run("convert", "out1", "--layout=wrapped", "--out=wrapped")).code).toBe(0);
+  const { stdout } = await run("diff", "out1", "wrapped");
+  expect(stdout).toMatch(/│ targetModules +│ \["key","query","value"\] +│ \["[^│]{45}… │/);
+  expect(stdout).toMatch(/--json has the settings in full/);
+  const { settings } = JSON.parse((await run("diff", "out1", "wrapped", "--json")).stdout);
+  expect(settings.find(([name]: [string]) => name === "targetModules")[2]).toHaveLength(6);
 });
 
 it.each([

@@ -33,6 +33,11 @@ export function shortPath(file: string): string {
   return relative.startsWith("..") ? file : relative;
 }
 
+/** A text in so many characters, its end left out where there are more. */
+export function shortened(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
 export function table(
   head: string[],
   rows: string[][],

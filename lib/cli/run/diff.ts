@@ -10,10 +10,13 @@ import { type AdapterDrift, measureAdapters } from "../../merge/adapter-drift.js
 import type { VectorDrift } from "../../metrics/vector-drift.js";
 import { jsonLine } from "../../train/json-line.js";
 import { DownloadProgress } from "../display/download-progress.js";
-import { table } from "../display/terminal.js";
+import { shortened, table } from "../display/terminal.js";
 import { type FlagValues, readFlags, textFlag, wordsOf } from "../flags.js";
 import { prepareEngine } from "./engine.js";
 import { Interrupt } from "./interrupt.js";
+
+/** Characters of a text or setting that a table has room for. */
+const CELL = 48;
 
 /** `peft-train diff` */
 export async function runDiff(args: FlagValues): Promise<void> {
@@ -79,16 +82,16 @@ function report(
   return [
     table(head, [...rows, ["all", "", ...figures(whole)]], { right: [1, 2, 3, 4, 5] }),
     ...(parameters.length === 0 ? [] : [parameterTable(a, b, parameters)]),
-    ...(settings.length === 0
-      ? ["their settings are the same"]
-      : [
-          table(
-            ["Setting", a, b],
-            settings.map(([name, x, y]) => [name, JSON.stringify(x), JSON.stringify(y)]),
-          ),
-        ]),
+    ...(settings.length === 0 ? ["their settings are the same"] : [settingsTable(a, b, settings)]),
     ...(drift === undefined ? [] : [driftTable(a, b, drift)]),
   ].join("\n");
+}
+
+function settingsTable(a: string, b: string, settings: AdapterDifference["settings"]): string {
+  const rows = settings.map(([name, x, y]) => [name, JSON.stringify(x), JSON.stringify(y)]);
+  const shown = rows.map((row) => row.map((cell) => shortened(cell, CELL)));
+  const whole = rows.flat().every((cell) => cell.length <= CELL);
+  return table(["Setting", a, b], shown) + (whole ? "" : "\n--json has the settings in full");
 }
 
 function parameterTable(a: string, b: string, parameters: readonly ParameterDifference[]): string {
@@ -108,7 +111,7 @@ function driftTable(a: string, b: string, drift: AdapterDrift): string {
     name,
     mean.toPrecision(3),
     worst.toPrecision(3),
-    worstText.length > 48 ? `${worstText.slice(0, 47)}…` : worstText,
+    shortened(worstText, CELL),
   ];
   const rows = [
     row(`base to ${a}`, drift.a),
