@@ -36,7 +36,7 @@ const MERGE_ADAPTER_OPTIONS: OptionNames<MergeAdapterOptions> = {
   dtype: true,
   tolerance: true,
   probe: true,
-  signal: true,
+  signal: "AbortSignal",
 };
 
 /** What merging an adapter came to. Drift is 1 - cosine between vectors before and after. */
@@ -85,8 +85,13 @@ export async function mergeHeld(
     throw new PeftTrainError("USAGE", `dtype: expected base or float32, found ${String(dtype)}`);
   }
   requireTolerance(tolerance);
-  const texts = options.probe ?? (await probeTexts());
-  requireProbe(texts);
+  const given = options.probe ?? (await probeTexts());
+  requireProbe(given);
+  const texts = given.slice(); // the caller may change its array
+  if (options.signal?.aborted) {
+    const cause: unknown = options.signal.reason;
+    throw new PeftTrainError("ABORTED", "mergeAdapter was stopped by its signal", { cause });
+  }
   const { native, queue } = site;
   const held = dtype === "base" ? site.format : "float32";
   const merge = await queue.turn(() => native.mergeAdapter(adapter.id, id, dtype === "float32"));

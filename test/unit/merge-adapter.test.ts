@@ -184,7 +184,11 @@ describe("merging an adapter into the base of an encoder", () => {
     await expect(merge({ probe: [1] as never })).rejects.toMatchObject(usage("found number at 0"));
     await expect(merge({ probe: [] })).rejects.toMatchObject({ code: "DATA_EMPTY" });
     const aborted = merge({ signal: AbortSignal.abort() });
-    await expect(aborted).rejects.toMatchObject({ code: "ABORTED" });
+    await expect(aborted).rejects.toMatchObject({
+      code: "ABORTED",
+      message: "mergeAdapter was stopped by its signal",
+    });
+    expect(engine.merges).toHaveLength(1);
     expect(mergedNames(encoder)).toEqual([]);
     await merge();
     await expect(merge()).rejects.toMatchObject(usage('"support" is merged into the base already'));
@@ -195,6 +199,21 @@ describe("merging an adapter into the base of an encoder", () => {
     await expect(encoder.mergeAdapter("sales")).rejects.toMatchObject({ code: "ENCODER_CLOSED" });
     await expect(encoder.unmergeAdapter("support")).rejects.toMatchObject({ code: "ENCODER_CLOSED" });
     expect(engine.closed).toBe(1);
+  });
+
+  it("measures on the texts that it was given, whatever becomes of their array", async () => {
+    const { encoder, engine } = await load();
+    const texts = ["d e", "f"];
+    const pushed = engine.merges.push.bind(engine.merges);
+    engine.merges.push = (merge) => {
+      texts.length = 0;
+      return pushed(merge);
+    };
+    expect(await encoder.mergeAdapter("support", { probe: texts })).toMatchObject({
+      texts: 2,
+      worstDrift: 0,
+    });
+    await encoder.close();
   });
 
   it("leaves nothing of a merge that failed", async () => {
