@@ -40,12 +40,12 @@ export const LOAD_OPTIONS: OptionNames<LoadOptions> = {
   pooling: true,
   quantize: true,
   dtype: true,
-  onDownload: true,
-  onNote: true,
+  onDownload: "function",
+  onNote: "function",
   hubToken: true,
-  signal: true,
+  signal: "AbortSignal",
   batching: true,
-  engine: true,
+  engine: "function",
 };
 
 /** How texts are encoded. */
@@ -69,11 +69,14 @@ export type SimilarityOptions = Omit<EncodeTextsOptions, "normalize">;
 export const COUNT_OPTIONS: OptionNames<CountTokensOptions> = {
   adapter: true,
   adapters: true,
-  prefix: true,
+  prefix: "string",
   maxLength: true,
 };
-export const SIMILARITY_OPTIONS: OptionNames<SimilarityOptions> = { ...COUNT_OPTIONS, signal: true };
-export const ENCODE_OPTIONS: OptionNames<EncodeTextsOptions> = { ...SIMILARITY_OPTIONS, normalize: true };
+export const SIMILARITY_OPTIONS: OptionNames<SimilarityOptions> = { ...COUNT_OPTIONS, signal: "AbortSignal" };
+export const ENCODE_OPTIONS: OptionNames<EncodeTextsOptions> = {
+  ...SIMILARITY_OPTIONS,
+  normalize: "boolean",
+};
 
 /** How the examples of a file are measured. */
 export interface EvaluateFileOptions {
@@ -102,14 +105,14 @@ export interface EvaluateFileOptions {
 
 export const EVALUATE_OPTIONS: OptionNames<EvaluateFileOptions> = {
   columns: true,
-  question1Prefix: true,
-  question2Prefix: true,
+  question1Prefix: "string",
+  question2Prefix: "string",
   maxLength: true,
   batchSize: true,
   adapter: true,
-  onRead: true,
-  onProgress: true,
-  signal: true,
+  onRead: "function",
+  onProgress: "function",
+  signal: "AbortSignal",
 };
 
 /** How retrieval is measured. */
@@ -133,14 +136,14 @@ export const RETRIEVAL_OPTIONS: OptionNames<RetrievalOptions> = {
   maxLength: true,
   batchSize: true,
   adapter: true,
-  onProgress: true,
-  signal: true,
-  queryPrefix: true,
-  corpusPrefix: true,
+  onProgress: "function",
+  signal: "AbortSignal",
+  queryPrefix: "string",
+  corpusPrefix: "string",
   ks: true,
-  ignoreIdenticalIds: true,
-  onRead: true,
-  onNote: true,
+  ignoreIdenticalIds: "boolean",
+  onRead: "function",
+  onNote: "function",
 };
 
 /** Of labelled pairs. */

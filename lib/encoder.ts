@@ -270,7 +270,7 @@ export class Encoder implements AsyncDisposable {
     if (a.length !== b.length) {
       throw new PeftTrainError(
         "USAGE",
-        `similarity needs as many texts as texts, got ${a.length} and ${b.length}`,
+        `similarity compares text by text: expected two arrays of one length, found ${a.length} and ${b.length}`,
       );
     }
     const first = this.settingsOf(a.length, options);
@@ -349,6 +349,12 @@ export class Encoder implements AsyncDisposable {
     side: Side = "question1Prefix",
   ): (i: number) => TextSettings {
     const { adapters, adapter } = options;
+    if (adapters !== undefined && adapter !== undefined) {
+      throw new PeftTrainError(
+        "USAGE",
+        "adapter and adapters both say what texts are encoded with; give one of them",
+      );
+    }
     const maxLength = checkedOption("max_length", "maxLength", options.maxLength);
     const settings = (of: boolean | string | undefined): TextSettings => {
       const held = this.held.choose(of);

@@ -29,10 +29,10 @@ export interface QuantizeModelOptions {
 }
 
 const QUANTIZE_OPTIONS: OptionNames<QuantizeModelOptions> = {
-  engine: true,
-  onProgress: true,
-  onDownload: true,
-  signal: true,
+  engine: "function",
+  onProgress: "function",
+  onDownload: "function",
+  signal: "AbortSignal",
 };
 
 /** What a merge asks of it. */

@@ -32,9 +32,9 @@ const COMBINE_OPTIONS: OptionNames<CombineOptions> = {
   svdRank: true,
   svdClamp: true,
   seed: true,
-  onDownload: true,
-  onProgress: true,
-  signal: true,
+  onDownload: "function",
+  onProgress: "function",
+  signal: "AbortSignal",
 };
 
 /** @throws USAGE */

@@ -1,6 +1,7 @@
 import { AtomicFolder } from "../data/atomic-folder.js";
 import { PeftTrainError } from "../errors.js";
 import type { JsonObject } from "../model/json-file.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { VERSION } from "../version.js";
 import {
   type CombinationMethod,
@@ -24,6 +25,8 @@ export interface WeightedAdapter {
   /** Negative takes its effect away. Default: 1. */
   weight?: number | undefined;
 }
+
+const WEIGHTED_ADAPTER: OptionNames<WeightedAdapter> = { adapter: true, weight: true };
 
 /** Frobenius norms, of what the adapters add to the base weights. */
 export interface CombinedNorms {
@@ -72,7 +75,7 @@ export async function combineAdapters(
   output: string,
   options: CombineOptions = {},
 ): Promise<CombineResult> {
-  const given = adapters.map((one) => (typeof one === "string" ? { adapter: one } : one));
+  const given = weighted(adapters);
   const weights = given.map(({ weight }) => weight ?? 1);
   const settings = soleSource(combineSettings(options), given.length);
   requireWeighted(given, weights);
@@ -110,6 +113,17 @@ export async function combineAdapters(
   });
   await folder.commit();
   return { output: folder.path, method: settings.method, weights, warnings, ...summary(combined) };
+}
+
+function weighted(adapters: readonly (string | WeightedAdapter)[]): WeightedAdapter[] {
+  if (!Array.isArray(adapters)) {
+    throw new PeftTrainError("USAGE", `adapters: expected an array, found ${typeof adapters}`);
+  }
+  return adapters.map((one, i) => {
+    if (typeof one === "string") return { adapter: one };
+    requireKnownOptions(one, WEIGHTED_ADAPTER, `adapter ${i}`);
+    return one;
+  });
 }
 
 function requireWeighted(adapters: readonly { adapter: unknown }[], weights: readonly unknown[]): void {

@@ -80,6 +80,7 @@ export class LoadedAdapters {
   require(name: string): HeldAdapter {
     const adapter = this.held.get(name);
     if (adapter !== undefined) return adapter;
+    requireAdapterName(name);
     const names = [...this.held.keys()];
     const meant = nearest(name, names);
     const loaded =

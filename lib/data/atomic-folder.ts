@@ -26,9 +26,15 @@ export class AtomicFolder implements AsyncDisposable {
 
   /**
    * @param name A folder that is not there, or empty.
-   * @throws OUTPUT_EXISTS, OUTPUT_UNWRITABLE
+   * @throws USAGE where that is no name, OUTPUT_EXISTS, OUTPUT_UNWRITABLE
    */
   static async create(name: string): Promise<AtomicFolder> {
+    if (typeof name !== "string" || name === "") {
+      throw new PeftTrainError(
+        "USAGE",
+        `output: expected the path of a folder, found ${JSON.stringify(name)}`,
+      );
+    }
     const folder = path.resolve(name);
     await requireEmpty(folder, name);
     const draft = path.join(

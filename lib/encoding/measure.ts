@@ -1,5 +1,6 @@
 import type { AdapterRecord } from "../adapter/record.js";
 import { beirFiles } from "../data/beir-folder.js";
+import type { ExampleColumns } from "../data/example-layout.js";
 import { type ExampleSource, loadExamples } from "../data/examples.js";
 import {
   loadRetrievalSet,
@@ -13,6 +14,7 @@ import { PeftTrainError } from "../errors.js";
 import type { ModelFolder } from "../model/folder.js";
 import { requireMaxLength } from "../model-tokenizer.js";
 import type { NativeEncoder } from "../native/types.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { type EvalMetrics, evaluateExamples, requireMeasurable } from "../train/evaluation/evaluate.js";
 import {
   checkedKs,
@@ -25,6 +27,14 @@ import { checkedOption } from "./checked-option.js";
 
 /** What training puts before both questions unless it is told otherwise, so that both measure the same. */
 const DEFAULT_PREFIX: string = TRAIN_OPTIONS.prefix.default;
+
+const EXAMPLE_COLUMNS: OptionNames<ExampleColumns> = {
+  question1: "string",
+  question2: "string",
+  label: "string",
+  score: true,
+  negatives: true,
+};
 
 /** An encoder with one of its adapters, as files are measured with it. */
 export interface Measured {
@@ -50,6 +60,7 @@ export async function measureExamples(
   const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
   requireMaxLength(maxLength, measured.model);
   const { columns = {} } = options;
+  requireKnownOptions(columns, EXAMPLE_COLUMNS, "columns");
   const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
   const source: ExampleSource = {
     path: file,

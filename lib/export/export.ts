@@ -60,15 +60,15 @@ const EXPORT_OPTIONS: OptionNames<ExportOptions> = {
   adapter: true,
   dtype: true,
   pooling: true,
-  normalize: true,
-  sentenceEmbedding: true,
-  queryPrefix: true,
-  documentPrefix: true,
+  normalize: "boolean",
+  sentenceEmbedding: "boolean",
+  queryPrefix: "string",
+  documentPrefix: "string",
   maxLength: true,
-  engine: true,
-  onDownload: true,
-  onNote: true,
-  signal: true,
+  engine: "function",
+  onDownload: "function",
+  onNote: "function",
+  signal: "AbortSignal",
 };
 
 /** What an export has written. */

@@ -35,8 +35,8 @@ const CONVERT_OPTIONS: OptionNames<ConvertOptions> = {
   dtype: true,
   layout: true,
   model: true,
-  engine: true,
-  signal: true,
+  engine: "function",
+  signal: "AbortSignal",
 };
 
 /** What a conversion has written. */

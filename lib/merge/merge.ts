@@ -61,11 +61,11 @@ const MERGE_OPTIONS: OptionNames<MergeOptions> = {
   tolerance: true,
   probe: true,
   threads: true,
-  engine: true,
-  onDownload: true,
-  onNote: true,
-  onPhase: true,
-  signal: true,
+  engine: "function",
+  onDownload: "function",
+  onNote: "function",
+  onPhase: "function",
+  signal: "AbortSignal",
 };
 
 /** What a merge has written, and how far the vectors of the probe texts moved. */

@@ -3,6 +3,7 @@ import type { HubAccess } from "../hub/access.js";
 import { hubSettings } from "../hub/settings.js";
 import { loadEngine } from "../native/load.js";
 import type { EngineInfo, NativeEngine } from "../native/types.js";
+import { type OptionNames, requireKnownOptions } from "../option-names.js";
 import { openCheckpoint } from "./checkpoint/checkpoint.js";
 import { findCheckpoint, type ResumeSource } from "./checkpoint/find-checkpoint.js";
 import { requireSameOptions, requireSameRun } from "./checkpoint/resume.js";
@@ -24,6 +25,8 @@ export interface TrainEnvironment {
   /** Where the engine comes from; for tests, and for programs that set libtorch up first. */
   engine?: (() => NativeEngine | Promise<NativeEngine>) | undefined;
 }
+
+export const TRAIN_ENVIRONMENT: OptionNames<TrainEnvironment> = { engine: "function" };
 
 /**
  * Fine-tunes a BERT-family sentence encoder on pairs or triplets: writes a PEFT adapter, or with `usePeft: false` a model folder.
@@ -80,6 +83,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
 
   private async run(given: TrainOptions, environment: TrainEnvironment): Promise<TrainResult> {
     const startedAt = performance.now();
+    requireKnownOptions(environment, TRAIN_ENVIRONMENT, "train");
     const options = resolveTrainOptions(given);
     const source = await resumeSource(options);
     const resume = source.checkpoint && (await openCheckpoint(source.checkpoint));

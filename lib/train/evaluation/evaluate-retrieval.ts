@@ -24,6 +24,9 @@ export function checkedKs(
   name = "ks",
 ): readonly number[] | undefined {
   if (given === undefined) return undefined;
+  if (!Array.isArray(given)) {
+    throw new PeftTrainError("USAGE", `${name}: expected an array of numbers, found ${typeof given}`);
+  }
   const ks = given.map((k) => (typeof k === "number" || /^\s*\d+\s*$/.test(k) ? Number(k) : Number.NaN));
   if (ks.length > 0 && ks.every((k) => Number.isInteger(k) && k >= 1 && k <= MOST_K)) return [...new Set(ks)];
   throw new PeftTrainError(

@@ -1,10 +1,11 @@
 import { nearest } from "../../data/nearest.js";
 import { PeftTrainError } from "../../errors.js";
 import { loadEngine } from "../../native/load.js";
+import { requireKnownOptions, requireObject } from "../../option-names.js";
 import { EventQueue } from "../event-queue.js";
 import type { TrainEvent, TrainResult } from "../events.js";
 import type { TrainOptions } from "../options/options.js";
-import { isProgress, type TrainEnvironment, TrainRun } from "../train.js";
+import { isProgress, TRAIN_ENVIRONMENT, type TrainEnvironment, TrainRun } from "../train.js";
 import { requireApart } from "./output-folders.js";
 import { SharedEncoder } from "./shared-encoder.js";
 
@@ -95,6 +96,9 @@ export class TrainManyRun implements AsyncIterable<TenantEvent>, AsyncDisposable
     tenants: Readonly<Record<string, TrainOptions>>,
     environment: TrainEnvironment,
   ): Promise<TenantOutcome[]> {
+    requireObject(tenants, "trainMany");
+    requireKnownOptions(environment, TRAIN_ENVIRONMENT, "trainMany");
+    for (const [tenant, options] of Object.entries(tenants)) requireObject(options, tenant);
     const names = Object.keys(tenants);
     if (names.length === 0) throw new PeftTrainError("USAGE", "expected at least one tenant, found none");
     requireApart(tenants);

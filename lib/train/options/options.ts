@@ -1,6 +1,7 @@
 import type { LoraInit } from "../../adapter/lora-config.js";
 import { nearest } from "../../data/nearest.js";
 import { PeftTrainError } from "../../errors.js";
+import { requireObject } from "../../option-names.js";
 import { ADAPTER_OPTIONS, checkFullTraining } from "./full-training.js";
 import { checkTogether } from "./option-rules.js";
 import { type OptionDefinition, type OptionName, TRAIN_OPTIONS } from "./option-table.js";
@@ -81,6 +82,7 @@ export function resolveOptions(
 
 /** Checks the options of the library's `train`. @throws USAGE for a name that is none, else as `resolveOptions`. */
 export function resolveTrainOptions(options: TrainOptions): ResolvedTrainOptions {
+  requireObject(options, "train");
   const names = new Map(NAMES.map((name) => [camelCase(name), name]));
   const given: Partial<Record<OptionName, unknown>> = {};
   for (const [key, value] of Object.entries(options)) {
