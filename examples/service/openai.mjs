@@ -17,11 +17,11 @@ export function openAiRoutes(server, metrics) {
     requireModel(encoder, model);
     requireDimensions(encoder, dimensions);
     const texts = typeof input === "string" ? [input] : input;
-    const options = { adapter: model === "base" ? false : model, signal: requestSignal(reply) };
-    const vectors = await encoder.encode(texts, options);
-    const counts = await encoder.countTokens(texts, options);
+    const adapter = model === "base" ? false : model;
+    const vectors = await encoder.encode(texts, { adapter, signal: requestSignal(reply) });
+    const counts = await encoder.countTokens(texts, { adapter });
     const tokens = counts.reduce((sum, count) => sum + count, 0);
-    metrics.countTexts(options.adapter, texts.length);
+    metrics.countTexts(adapter, texts.length);
     const embedding = format === "base64" ? base64 : vectorText;
     const item = (vector, i) => `{"object":"embedding","index":${i},"embedding":${embedding(vector)}}`;
     const usage = JSON.stringify({ prompt_tokens: tokens, total_tokens: tokens });
