@@ -22,7 +22,7 @@ interface NodeGypBuild {
 }
 
 /** Of native/binding/addon.cc: a compiled addon that stayed behind its TypeScript would fail in the middle of work. */
-const INTERFACE_VERSION = 11;
+const INTERFACE_VERSION = 12;
 
 let engine: NativeEngine | undefined;
 

@@ -337,6 +337,13 @@ export interface NativeEncoder {
   removeAdapter(name?: string): Promise<void>;
   /** Forward, backward and one Adam step over the whole batch. */
   step(batch: ExampleBatch, options: StepOptions): Promise<StepResult>;
+  /**
+   * The same, asked of a GPU without waiting for it; `stepResults` tells what it came to. A step that is not finite leaves
+   * everything as it was, and so do all of the same adapter that were queued after it. Without `lossScale`.
+   */
+  queueStep(batch: ExampleBatch, options: StepOptions): Promise<void>;
+  /** Of the steps queued for an adapter since the last call, in order, up to the first that is not finite, with that. */
+  stepResults(name?: string): Promise<StepResult[]>;
   /** Forward and backward only: what `step` would feed to Adam, unclipped. */
   gradients(batch: ExampleBatch, options: PassOptions): Promise<GradientResult>;
   /** One row of `hiddenSize` floats a text, in input order. */

@@ -14,7 +14,7 @@ import { memoryEvent, startedEvent } from "./run-events.js";
 import { type RunLength, runLength } from "./run-length.js";
 import type { TrainBatches } from "./step/batches.js";
 import { trainingMicroBatch } from "./step/micro-batch.js";
-import { type OptimizerStep, OptimizerSteps } from "./step/optimizer-steps.js";
+import { checkFinite, type OptimizerStep, OptimizerSteps } from "./step/optimizer-steps.js";
 import { beginWith, goOnWith } from "./trained.js";
 
 export interface LoopParts {
@@ -49,6 +49,10 @@ export class TrainLoop {
     sinceLog: { steps: 0, loss: 0 },
     evaluations: [],
   };
+  /** Spent on steps that are not told yet. */
+  private untoldSeconds = 0;
+  /** Whether no step was taken since the process began. */
+  private isFirst = true;
   /** Epochs trained; `epochsEnded` counts those whose evaluation and save are done too. */
   private epoch = 0;
   private microBatchTokens = 0;
@@ -140,7 +144,7 @@ export class TrainLoop {
 
   /** Trains the epoch's batches from where the run stands in it; false when it ends before they are done. */
   private async trainEpoch(): Promise<boolean> {
-    const { plan, data, stopped, tell } = this.parts;
+    const { plan, data, stopped } = this.parts;
     const { options } = plan;
     const { state } = this;
     const { pairsPerStep, stepsPerEpoch } = this.length;
@@ -149,13 +153,14 @@ export class TrainLoop {
     while (start < order.length && !this.hasAllSteps()) {
       // A run that was stopped while it measured has yet to do it.
       if (this.evaluations.isDue && !(await this.evaluations.measure(this.epoch))) return false;
-      if (this.evaluations.outOfPatience || stopped()) return false;
-      const secondsBefore = state.stepSeconds;
-      const event = await this.trainStep(order.subarray(start, start + pairsPerStep));
-      this.curve?.push(event, state.stepSeconds - secondsBefore);
+      if (this.evaluations.outOfPatience || stopped()) {
+        await this.tellSteps(() => this.optimizer.tell());
+        return false;
+      }
+      const indices = order.subarray(start, start + pairsPerStep);
       start += pairsPerStep;
-      tell(event);
-      await this.logStep(event);
+      await this.trainStep(indices, start >= order.length);
+      if (this.optimizer.untold > 0) continue;
       const within = start < order.length && !this.hasAllSteps();
       if (within && this.evaluations.isDue && !(await this.evaluations.measure(this.epoch))) return false;
       if (isMultiple(state.step, options.checkpointingSteps)) await this.saveCheckpoint(`step_${state.step}`);
@@ -205,32 +210,65 @@ export class TrainLoop {
     });
   }
 
-  private async trainStep(indices: Int32Array): Promise<StepEvent> {
-    const { state, length } = this;
+  /** Takes a step. The first is told at once, and all are where something else than another one comes next. */
+  private async trainStep(indices: Int32Array, endsEpoch: boolean): Promise<void> {
+    const { options } = this.parts.plan;
+    const step = this.state.step + this.optimizer.untold;
+    const due = [options.loggingSteps, options.evalSteps, options.checkpointingSteps];
+    const last = endsEpoch || step + 1 === this.length.totalSteps;
+    const wait = this.isFirst || last || due.some((every) => isMultiple(step + 1, every));
+    this.isFirst = false;
+    await this.tellSteps(() => {
+      const batch = this.parts.batches.at(step, indices);
+      const { microBatchTokens } = this;
+      return this.optimizer.take({ step, pairs: indices.length, batch, microBatchTokens }, wait);
+    }, step);
+  }
+
+  /** Counts, logs and tells what steps came to. */
+  private async tellSteps(take: () => Promise<OptimizerStep[]>, asked = this.state.step): Promise<void> {
     const startedAt = performance.now();
-    let taken: OptimizerStep;
+    let told: OptimizerStep[];
     try {
-      const batch = this.parts.batches.at(state.step, indices);
-      taken = await this.optimizer.take(state.step, batch, this.microBatchTokens);
+      told = await take();
     } catch (error) {
-      throw this.atStep(error);
+      throw this.atStep(error, asked);
     }
-    state.stepSeconds += (performance.now() - startedAt) / 1000;
+    this.untoldSeconds += (performance.now() - startedAt) / 1000;
+    if (told.length === 0) return;
+    const seconds = this.untoldSeconds / told.length;
+    this.untoldSeconds = 0;
+    for (const taken of told) {
+      try {
+        checkFinite(taken);
+      } catch (error) {
+        throw this.atStep(error, taken.step);
+      }
+      await this.tellStep(taken, seconds);
+    }
+  }
+
+  private async tellStep(taken: OptimizerStep, seconds: number): Promise<void> {
+    const { state, length } = this;
+    const { loss, learningRate, gradNorm, pairs } = taken;
+    state.stepSeconds += seconds;
     state.step++;
-    state.pairs += indices.length;
+    state.pairs += pairs;
     await this.keepScale(taken.notFinite);
-    const { loss, learningRate, gradNorm } = taken;
-    return {
+    const event: StepEvent = {
       event: "step",
       step: state.step,
       epoch: this.epoch,
       loss,
       learningRate,
       gradNorm,
-      pairs: indices.length,
+      pairs,
       pairsPerSecond: this.pairsPerSecond(),
       secondsLeft: ((length.totalSteps - state.step) * state.stepSeconds) / state.step,
     };
+    this.curve?.push(event, seconds);
+    this.parts.tell(event);
+    await this.logStep(event);
   }
 
   /** Keeps the loss scale for checkpoints, and tells of a step that was skipped for what overflowed. */
@@ -276,9 +314,10 @@ export class TrainLoop {
     return stepSeconds === 0 ? 0 : pairs / stepSeconds;
   }
 
-  private atStep(error: unknown): unknown {
+  /** @param step From 0. */
+  private atStep(error: unknown, step: number): unknown {
     if (!(error instanceof PeftTrainError)) return error;
-    const at = `step ${this.state.step + 1} of ${this.length.totalSteps}`;
+    const at = `step ${step + 1} of ${this.length.totalSteps}`;
     return new PeftTrainError(error.code, `${at}: ${error.message} (${this.saves.kept})`, {
       ...(error.hint === undefined ? {} : { hint: error.hint }),
       cause: error,

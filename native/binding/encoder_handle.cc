@@ -18,28 +18,39 @@ Napi::Value rejected(Napi::Env env, const char* code, const char* message, const
   return deferred.Promise();
 }
 
+Napi::Object from_step_result(Napi::Env env, const StepResult& result) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("loss", result.loss);
+  o.Set("gradNorm", result.grad_norm);
+  if (!result.not_finite.empty()) o.Set("notFinite", result.not_finite);
+  return o;
+}
+
 }  // namespace
 
 Napi::Function EncoderHandle::define(Napi::Env env) {
-  return DefineClass(
-      env, "NativeEncoder",
-      {InstanceMethod<&EncoderHandle::info>("info"), InstanceMethod<&EncoderHandle::adapters>("adapters"),
-       InstanceMethod<&EncoderHandle::memory>("memory"),
-       InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
-       InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
-       InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
-       InstanceMethod<&EncoderHandle::save_optimizer>("saveOptimizer"),
-       InstanceMethod<&EncoderHandle::load_optimizer>("loadOptimizer"),
-       InstanceMethod<&EncoderHandle::merge_adapter>("mergeAdapter"),
-       InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
-       InstanceMethod<&EncoderHandle::step>("step"), InstanceMethod<&EncoderHandle::gradients>("gradients"),
-       InstanceMethod<&EncoderHandle::encode>("encode"),
-       InstanceMethod<&EncoderHandle::input_components>("inputComponents"),
-       InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
-       InstanceMethod<&EncoderHandle::save_model>("saveModel"),
-       InstanceMethod<&EncoderHandle::load_model>("loadModel"),
-       InstanceMethod<&EncoderHandle::model_weights>("modelWeights"),
-       InstanceMethod<&EncoderHandle::close>("close")});
+  return DefineClass(env, "NativeEncoder",
+                     {InstanceMethod<&EncoderHandle::info>("info"),
+                      InstanceMethod<&EncoderHandle::adapters>("adapters"),
+                      InstanceMethod<&EncoderHandle::memory>("memory"),
+                      InstanceMethod<&EncoderHandle::create_adapter>("createAdapter"),
+                      InstanceMethod<&EncoderHandle::load_adapter>("loadAdapter"),
+                      InstanceMethod<&EncoderHandle::save_adapter>("saveAdapter"),
+                      InstanceMethod<&EncoderHandle::save_optimizer>("saveOptimizer"),
+                      InstanceMethod<&EncoderHandle::load_optimizer>("loadOptimizer"),
+                      InstanceMethod<&EncoderHandle::merge_adapter>("mergeAdapter"),
+                      InstanceMethod<&EncoderHandle::remove_adapter>("removeAdapter"),
+                      InstanceMethod<&EncoderHandle::step>("step"),
+                      InstanceMethod<&EncoderHandle::queue_step>("queueStep"),
+                      InstanceMethod<&EncoderHandle::step_results>("stepResults"),
+                      InstanceMethod<&EncoderHandle::gradients>("gradients"),
+                      InstanceMethod<&EncoderHandle::encode>("encode"),
+                      InstanceMethod<&EncoderHandle::input_components>("inputComponents"),
+                      InstanceMethod<&EncoderHandle::adapter_weights>("adapterWeights"),
+                      InstanceMethod<&EncoderHandle::save_model>("saveModel"),
+                      InstanceMethod<&EncoderHandle::load_model>("loadModel"),
+                      InstanceMethod<&EncoderHandle::model_weights>("modelWeights"),
+                      InstanceMethod<&EncoderHandle::close>("close")});
 }
 
 EncoderHandle::EncoderHandle(const Napi::CallbackInfo& info)
@@ -227,12 +238,28 @@ Napi::Value EncoderHandle::step(const Napi::CallbackInfo& info) {
   const StepOptions options = to_step_options(info[1]);
   return run(info.Env(), [this, batch, options]() -> Resolver {
     const StepResult result = session_->step(*batch, options);
-    return [result](Napi::Env env) -> Napi::Value {
-      Napi::Object o = Napi::Object::New(env);
-      o.Set("loss", result.loss);
-      o.Set("gradNorm", result.grad_norm);
-      if (!result.not_finite.empty()) o.Set("notFinite", result.not_finite);
-      return o;
+    return [result](Napi::Env env) -> Napi::Value { return from_step_result(env, result); };
+  });
+}
+
+Napi::Value EncoderHandle::queue_step(const Napi::CallbackInfo& info) {
+  auto batch = std::make_shared<ExampleBatch>(to_example_batch(info[0]));
+  const StepOptions options = to_step_options(info[1]);
+  return run(info.Env(), [this, batch, options] {
+    session_->queue_step(*batch, options);
+    return resolve_undefined();
+  });
+}
+
+Napi::Value EncoderHandle::step_results(const Napi::CallbackInfo& info) {
+  const std::string name = to_adapter_name(info[0]);
+  return run(info.Env(), [this, name]() -> Resolver {
+    auto results = std::make_shared<std::vector<StepResult>>(session_->step_results(name));
+    return [results](Napi::Env env) -> Napi::Value {
+      Napi::Array all = Napi::Array::New(env, results->size());
+      for (size_t i = 0; i < results->size(); i++)
+        all.Set(static_cast<uint32_t>(i), from_step_result(env, (*results)[i]));
+      return all;
     };
   });
 }

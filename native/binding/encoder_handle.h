@@ -47,6 +47,8 @@ class EncoderHandle : public Napi::ObjectWrap<EncoderHandle> {
   Napi::Value merge_adapter(const Napi::CallbackInfo& info);
   Napi::Value remove_adapter(const Napi::CallbackInfo& info);
   Napi::Value step(const Napi::CallbackInfo& info);
+  Napi::Value queue_step(const Napi::CallbackInfo& info);
+  Napi::Value step_results(const Napi::CallbackInfo& info);
   Napi::Value gradients(const Napi::CallbackInfo& info);
   Napi::Value encode(const Napi::CallbackInfo& info);
   Napi::Value input_components(const Napi::CallbackInfo& info);

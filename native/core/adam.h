@@ -18,7 +18,9 @@ struct AdamOptions {
 class Adam {
  public:
   explicit Adam(const TrainedParameters& parameters);
-  void step(TrainedParameters& parameters, const AdamOptions& options);
+  /// With `sound`, a bool of no dimension on the device, nothing but the count of steps changes where it is
+  /// false: nobody waits to learn which it is.
+  void step(TrainedParameters& parameters, const AdamOptions& options, const Tensor& sound = {});
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }
   /// Flat, as the parameters are.

@@ -1,5 +1,7 @@
 #include "core/encoder_layer.h"
 
+#include "cuda/flash_attention.h"
+
 namespace peft {
 namespace {
 
@@ -108,6 +110,11 @@ void EncoderLayer::use(const std::vector<AdapterLayers*>& adapters, LoraUse use,
   use_in(output_, &LayerFactors::output);
 }
 
+bool EncoderLayer::in_16_bits(const Dropout& dropout, at::Device device) const {
+  return base_.products != at::kFloat && !dropout.active() &&
+         cuda::has_flash_attention(device, shape_.hidden_size / shape_.num_heads);
+}
+
 void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,
                            LayerScratch& scratch, Tensor& out) {
   const int64_t tokens = micro.layout.tokens, d = shape_.hidden_size, f = shape_.intermediate_size;
@@ -120,8 +127,12 @@ void EncoderLayer::forward(const MicroBatch& micro, const DropoutPlan& dropout, 
   observe(LayerMatrix::kQkv, kept.input);
   qkv_.forward(kept.input, micro.adapters, t0, kept.qkv);
   Tensor context = kept.context.defined() ? kept.context : scratch.context.take(tokens, d, device);
-  attention(kept.qkv, micro.layout, shape_.num_heads, dropout.attention(site(DropoutSite::kAttention), t0),
-            context, kept.lse);
+  const Dropout attention_dropout = dropout.attention(site(DropoutSite::kAttention), t0);
+  if (in_16_bits(attention_dropout, device)) {
+    cuda::flash_attention(kept.qkv, micro.layout, shape_.num_heads, base_.products, context);
+  } else {
+    attention(kept.qkv, micro.layout, shape_.num_heads, attention_dropout, context, kept.lse);
+  }
   observe(LayerMatrix::kAttentionOutput, context);
   attention_output_.forward(context, micro.adapters, t0, kept.attention_sum);
   Tensor normed = scratch.attention_normed.take(tokens, d, device);
@@ -194,8 +205,13 @@ void EncoderLayer::backward(const MicroBatch& micro, const DropoutPlan& dropout,
   attention_output_.backward_input(into_attention, attention_projected, t0, false, dcontext);
 
   Tensor dqkv = scratch.gradient_qkv.take(tokens, 3 * d, device);
-  attention_backward(dcontext, kept.qkv, kept.lse, micro.layout, shape_.num_heads,
-                     dropout.attention(site(DropoutSite::kAttention), t0), dqkv);
+  const Dropout probability_dropout = dropout.attention(site(DropoutSite::kAttention), t0);
+  if (in_16_bits(probability_dropout, device)) {
+    cuda::flash_attention_backward(dcontext, kept.qkv, micro.layout, shape_.num_heads, base_.products, dqkv);
+  } else {
+    attention_backward(dcontext, kept.qkv, kept.lse, micro.layout, shape_.num_heads, probability_dropout,
+                       dqkv);
+  }
   const Tensor qkv_projected = projected(qkv_, dqkv);
   if (qkv_.adapted()) qkv_.backward_parameters(kept.input, dqkv, qkv_projected, t0);
   weight_gradient.add(kept.input, dqkv, gradients_.qkv);

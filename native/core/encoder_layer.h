@@ -103,6 +103,8 @@ class EncoderLayer {
   enum class Part { kQkv, kAttentionOutput, kAttentionNorm, kIntermediate, kOutput, kOutputNorm, kNone };
 
   Part lowest_trained() const;
+  /// Whether attention takes the GPU's products in 16 bits, as those of the weights are.
+  bool in_16_bits(const Dropout& dropout, at::Device device) const;
   uint32_t site(DropoutSite s) const { return dropout_site(index_, s); }
 
   const ModelShape& shape_;

@@ -1,8 +1,8 @@
 #include "core/example_batch.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/from_blob.h>
 
+#include <algorithm>
 #include <string>
 
 #include "error.h"
@@ -40,16 +40,36 @@ void check_examples(const ExampleBatch& batch, const ModelShape& shape) {
   check_vectors(batch.kept.vectors, batch.kept.tokens.texts(), shape.hidden_size, "kept");
 }
 
-at::Tensor with_fixed(const ExampleBatch& batch, int64_t first_example, const at::Tensor& encoded) {
-  const FixedTexts& fixed = batch.fixed;
-  if (fixed.count == 0) return encoded;
-  const int64_t each = batch.encoded_per_example(), examples = encoded.size(0) / each, d = encoded.size(1);
-  const float* vectors = fixed.vectors.data() + first_example * fixed.count * d;
-  const at::Tensor given =
-      at::from_blob(const_cast<float*>(vectors), {examples, fixed.count, d}, at::kFloat).to(encoded.device());
+DeviceExamples::DeviceExamples(const ExampleBatch& batch, int64_t micro_batch_tokens, at::Device device) {
+  const TextRuns text_runs = split_batch(batch.tokens, batch.encoded_per_example(), micro_batch_tokens);
+  const bool keeps = batch.kept.weight != 0;
+  const TextRuns kept_text_runs = keeps ? split_batch(batch.kept.tokens, 1, micro_batch_tokens) : TextRuns();
+  const std::vector<float> none, &kept_vectors = keeps ? batch.kept.vectors : none;
+  int64_t numbers = upload_size(batch.tokens, text_runs);
+  if (keeps) numbers += upload_size(batch.kept.tokens, kept_text_runs);
+  for (const auto* each : {&batch.labels, &batch.fixed.vectors, &kept_vectors})
+    numbers += static_cast<int64_t>(each->size());
+
+  Upload upload(numbers, device);
+  for (const TextRun& run : text_runs) runs.push_back(make_micro_batch(batch.tokens, run, upload));
+  for (const TextRun& run : kept_text_runs)
+    kept_runs.push_back(make_micro_batch(batch.kept.tokens, run, upload));
+  const auto floats = [&](const std::vector<float>& values) {
+    const auto place = upload.floats(static_cast<int64_t>(values.size()));
+    std::copy(values.begin(), values.end(), place.data);
+    return place.there;
+  };
+  labels = floats(batch.labels);
+  if (batch.fixed.count > 0)
+    fixed = floats(batch.fixed.vectors).view({batch.examples(), batch.fixed.count, -1});
+  if (keeps) kept = floats(kept_vectors).view({batch.kept.tokens.texts(), -1});
+  upload.send();
+}
+
+at::Tensor with_fixed(const at::Tensor& encoded, const at::Tensor& fixed, int64_t first) {
+  const int64_t examples = fixed.size(0), each = encoded.size(0) / examples, d = encoded.size(1);
   const at::Tensor rows = encoded.view({examples, each, d});
-  return at::cat({rows.narrow(1, 0, fixed.first), given, rows.narrow(1, fixed.first, each - fixed.first)}, 1)
-      .view({-1, d});
+  return at::cat({rows.narrow(1, 0, first), fixed, rows.narrow(1, first, each - first)}, 1).view({-1, d});
 }
 
 at::Tensor without_fixed(const ExampleBatch& batch, const at::Tensor& rows) {

@@ -39,8 +39,20 @@ struct ExampleBatch {
 /// business.
 void check_examples(const ExampleBatch& batch, const ModelShape& shape);
 
-/// All texts' vectors [texts, d] of a run of examples, from those of the encoded ones.
-at::Tensor with_fixed(const ExampleBatch& batch, int64_t first_example, const at::Tensor& encoded);
+/// A batch on the device, in runs of whole examples that go through the encoder at once; sent in one copy.
+struct DeviceExamples {
+  DeviceExamples(const ExampleBatch& batch, int64_t micro_batch_tokens, at::Device device);
+
+  std::vector<MicroBatch> runs;
+  Tensor labels;  // flat
+  Tensor fixed;   // [examples, count, d]
+  std::vector<MicroBatch> kept_runs;
+  Tensor kept;  // [texts, d]
+};
+
+/// All texts' vectors [texts, d] of a run of examples, from those of the encoded ones and of those that are
+/// fixed [examples, count, d], which lie from place `first` on in every example.
+at::Tensor with_fixed(const at::Tensor& encoded, const at::Tensor& fixed, int64_t first);
 /// The rows of the encoded texts among those of all.
 at::Tensor without_fixed(const ExampleBatch& batch, const at::Tensor& rows);
 

@@ -88,4 +88,22 @@ std::map<std::string, std::vector<float>> InputComponents::result() const {
   return out;
 }
 
+std::map<std::string, std::vector<float>> input_components(Encoder& encoder, const TokenBatch& batch,
+                                                           const std::vector<InputSite>& sites,
+                                                           int64_t micro_batch_tokens) {
+  InputComponents components(sites, encoder.shape());
+  encoder.use({}, LoraUse::kForward, {});
+  encoder.observe(
+      [&](int64_t layer, LayerMatrix matrix, const Tensor& x) { components.add(layer, matrix, x); });
+  try {
+    for (const auto& [first, texts] : split_batch(batch, 1, micro_batch_tokens))
+      encoder.forward(make_micro_batch(batch, first, texts, encoder.device()), false);
+  } catch (...) {
+    encoder.observe({});
+    throw;
+  }
+  encoder.observe({});
+  return components.result();
+}
+
 }  // namespace peft

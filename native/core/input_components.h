@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/encoder_layer.h"
+#include "core/encoder.h"
 
 namespace peft {
 
@@ -41,5 +41,10 @@ class InputComponents {
   };
   std::vector<Moments> moments_;
 };
+
+/// InputComponents of what goes into the base model's matrices over all tokens of the texts.
+std::map<std::string, std::vector<float>> input_components(Encoder& encoder, const TokenBatch& batch,
+                                                           const std::vector<InputSite>& sites,
+                                                           int64_t micro_batch_tokens);
 
 }  // namespace peft

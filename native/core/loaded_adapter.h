@@ -1,20 +1,22 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/adam.h"
 #include "core/adapter_layers.h"
+#include "core/deferred_steps.h"
 
 namespace peft {
 
 /// The name of an adapter where a call gives none, as in PEFT.
 inline constexpr const char* kDefaultAdapter = "default";
 
-/// An adapter as a session holds it: its weights, what is packed of them, and Adam's moments once it is
-/// trained. Or one that is merged into the base: the same adapter again, and weights of the base with it in
-/// them.
+/// An adapter as a session holds it: its weights, what is packed of them, and, once it is trained, Adam's
+/// moments and the steps that nobody has waited for. Or one that is merged into the base: the same adapter
+/// again, and weights of the base with it in them.
 class LoadedAdapter {
  public:
   LoadedAdapter(std::unique_ptr<Adapter> adapter, const ModelShape& shape)
@@ -35,6 +37,7 @@ class LoadedAdapter {
     if (!adam_) adam_ = std::make_unique<Adam>(*adapter_);
     return *adam_;
   }
+  DeferredSteps& deferred() { return deferred_; }
   /// What it takes as it stands: weights, what is packed of them, and the gradient if it is trained; or the
   /// weights that it was merged into.
   int64_t bytes() const {
@@ -54,6 +57,7 @@ class LoadedAdapter {
   AdapterLayers layers_;
   std::string merged_from_;
   std::unique_ptr<Adam> adam_;
+  DeferredSteps deferred_;
 };
 
 /// Which adapter each text of a batch is encoded with.
@@ -71,5 +75,21 @@ struct AdapterChoice {
   std::vector<std::string> names = {};
   std::vector<int32_t> of_text = {};
 };
+
+/// Those of a session, by name.
+using LoadedAdapters = std::map<std::string, LoadedAdapter>;
+
+/// Throws USAGE where there is none of the name.
+LoadedAdapter& adapter_named(LoadedAdapters& adapters, const std::string& name, const char* caller);
+/// Throws USAGE for one that is merged, under either name.
+void require_unmerged(const LoadedAdapters& adapters, const std::string& name, const char* caller);
+
+/// The adapters that the texts of a batch take, and the place of each text's among them: -1 for none, and no
+/// places where all texts take the first or there is none.
+struct TextAdapters {
+  std::vector<LoadedAdapter*> adapters = {};
+  std::vector<int32_t> of_text = {};
+};
+TextAdapters text_adapters(LoadedAdapters& adapters, const AdapterChoice& choice, int64_t texts);
 
 }  // namespace peft

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/util/ArrayRef.h>
 
 #include <memory>
 #include <string>
@@ -41,7 +40,7 @@ LossKind parse_loss(const std::string& name);
 Distance parse_distance(const std::string& name);
 
 struct LossValue {
-  double value = 0;
+  Tensor value;     // fp64, of no dimension, where the vectors are: nobody waits for it until it is read
   Tensor gradient;  // of the value, in the shape of the vectors
 };
 
@@ -52,9 +51,8 @@ class Loss {
   virtual ~Loss() = default;
 
   /// What these examples add to the loss of a batch of `batch_examples`. A loss that is not separable must be
-  /// given the whole batch.
-  virtual LossValue operator()(const Tensor& vectors, at::ArrayRef<float> labels,
-                               int64_t batch_examples) const = 0;
+  /// given the whole batch. Labels are fp32, flat, on the device of the vectors.
+  virtual LossValue operator()(const Tensor& vectors, const Tensor& labels, int64_t batch_examples) const = 0;
   /// Whether the loss of a batch is the mean over its examples.
   virtual bool separable() const = 0;
   /// Numbers that come with an example whose whole vectors have `dimension` entries: none, a label, or a

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "error.h"
+#include "weights/linear_parts.h"
 #include "weights/quant_file.h"
 #include "weights/safetensors.h"
 
@@ -130,7 +131,7 @@ BertWeights ModelParameters::weights() const {
   for (const LayerTensors& l : all.layers) {
     w.layers.push_back({linear(l.qkv), linear(l.attention_output), linear(l.intermediate), linear(l.output),
                         l.qkv.bias, l.attention_output.bias, l.intermediate.bias, l.output.bias,
-                        norm(l.attention_norm), norm(l.output_norm)});
+                        norm(l.attention_norm), norm(l.output_norm), plain_type(products_)});
   }
   w.has_pooler = has_pooler_;
   const int64_t d = shape_.hidden_size;

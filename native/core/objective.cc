@@ -2,9 +2,9 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <cmath>
 #include <string>
 
 #include "error.h"
@@ -16,16 +16,6 @@ constexpr double kSmallestNorm = 1e-12;
 
 Tensor row_norms(const Tensor& pooled) {
   return at::linalg_vector_norm(pooled, 2, at::IntArrayRef{1}, true).clamp_min(kSmallestNorm);
-}
-
-[[noreturn]] void report_not_finite(const Tensor& pooled, int64_t texts_per_example) {
-  const Tensor bad = pooled.isfinite().all(1).logical_not().nonzero();
-  const std::string where =
-      bad.size(0) == 0 ? "The loss"
-                       : "A vector of example " +
-                             std::to_string(bad[0][0].item<int64_t>() / texts_per_example) + " of this group";
-  throw EngineError("NOT_FINITE", where + " is not finite",
-                    "Lower --learning_rate, or set --max_grad_norm 1.");
 }
 
 }  // namespace
@@ -59,21 +49,30 @@ void Objective::check(int64_t texts_per_example, int64_t examples, int64_t label
   }
 }
 
-LossValue Objective::operator()(const Tensor& pooled, int64_t texts_per_example, at::ArrayRef<float> labels,
+LossValue Objective::operator()(const Tensor& pooled, int64_t texts_per_example, const Tensor& labels,
                                 int64_t batch_examples) const {
-  LossValue total{0, at::zeros_like(pooled)};
+  LossValue total{at::zeros({}, pooled.options().dtype(at::kDouble)), at::zeros_like(pooled)};
   for (size_t i = 0; i < dims_.size(); i++) {
     const Tensor cut = pooled.narrow(1, 0, dims_[i]);
     const Tensor norms = row_norms(cut);
     const Tensor unit = cut / norms;
     const LossValue part = (*loss_)(unit.view({-1, texts_per_example, dims_[i]}), labels, batch_examples);
-    total.value += weights_[i] * part.value;
+    total.value.add_(part.value, weights_[i]);
     // Through the normalisation: (g - e (e . g)) / |p|.
     const Tensor g = part.gradient.view(unit.sizes());
     total.gradient.narrow(1, 0, dims_[i]).add_((g - unit * (unit * g).sum(1, true)) / norms, weights_[i]);
   }
-  if (!std::isfinite(total.value)) report_not_finite(pooled, texts_per_example);
   return total;
+}
+
+void report_not_finite(const Tensor& pooled, int64_t texts_per_example) {
+  const Tensor bad = pooled.isfinite().all(1).logical_not().nonzero();
+  const std::string where =
+      bad.size(0) == 0
+          ? "The loss"
+          : "A vector of example " + std::to_string(bad[0][0].item<int64_t>() / texts_per_example);
+  throw EngineError("NOT_FINITE", where + " is not finite",
+                    "Lower --learning_rate, or set --max_grad_norm 1.");
 }
 
 }  // namespace peft

@@ -17,8 +17,8 @@ class Objective {
   bool separable() const { return loss_->separable(); }
   /// Throws USAGE for examples that the loss does not take.
   void check(int64_t texts_per_example, int64_t examples, int64_t labels) const;
-  /// As Loss, of pooled [texts, d]. Throws NOT_FINITE.
-  LossValue operator()(const Tensor& pooled, int64_t texts_per_example, at::ArrayRef<float> labels,
+  /// As Loss, of pooled [texts, d]. What is not finite shows in the value.
+  LossValue operator()(const Tensor& pooled, int64_t texts_per_example, const Tensor& labels,
                        int64_t batch_examples) const;
 
  private:
@@ -27,5 +27,9 @@ class Objective {
   std::vector<int64_t> dims_;
   std::vector<double> weights_;
 };
+
+/// Throws NOT_FINITE for a loss of these vectors that is not finite, which names the first example that is to
+/// blame.
+[[noreturn]] void report_not_finite(const Tensor& pooled, int64_t texts_per_example);
 
 }  // namespace peft

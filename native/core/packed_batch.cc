@@ -1,7 +1,5 @@
 #include "core/packed_batch.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
 #include <string>
 
@@ -57,33 +55,33 @@ TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t m
   return runs;
 }
 
-MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device,
+int64_t upload_size(const TokenBatch& batch, const TextRuns& runs) {
+  return 3 * static_cast<int64_t>(batch.ids.size()) + batch.texts() + static_cast<int64_t>(runs.size());
+}
+
+MicroBatch make_micro_batch(const TokenBatch& batch, const TextRun& run, Upload& upload,
                             const std::vector<int32_t>& adapter_of_text) {
+  const auto [first_text, texts] = run;
   const int32_t begin = batch.offsets[first_text];
   const int64_t tokens = batch.offsets[first_text + texts] - begin;
-  // All in one piece, so that a GPU is sent one; from pinned memory, so that nobody waits for it.
-  const Tensor host = at::empty({3 * tokens + texts + 1},
-                                at::TensorOptions().dtype(at::kInt).pinned_memory(device.is_cuda()));
-  int32_t* const ids = static_cast<int32_t*>(host.mutable_data_ptr());
-  int32_t *const positions = ids + tokens, *const text_of = positions + tokens,
-                 *const offsets = text_of + tokens;
-  std::copy_n(batch.ids.data() + begin, tokens, ids);
-  for (int64_t i = 0; i <= texts; i++) offsets[i] = batch.offsets[first_text + i] - begin;
+  const auto ids = upload.ints(tokens), positions = upload.ints(tokens), text_of = upload.ints(tokens),
+             offsets = upload.ints(texts + 1);
+  std::copy_n(batch.ids.data() + begin, tokens, ids.data);
+  for (int64_t i = 0; i <= texts; i++) offsets.data[i] = batch.offsets[first_text + i] - begin;
   for (int64_t i = 0; i < texts; i++) {
-    for (int32_t t = offsets[i]; t < offsets[i + 1]; t++) {
-      positions[t] = t - offsets[i];
-      text_of[t] = static_cast<int32_t>(i);
+    for (int32_t t = offsets.data[i]; t < offsets.data[i + 1]; t++) {
+      positions.data[t] = t - offsets.data[i];
+      text_of.data[t] = static_cast<int32_t>(i);
     }
   }
-  const Tensor there = host.to(device, at::kInt, true);
   MicroBatch micro;
-  micro.ids = there.narrow(0, 0, tokens);
-  micro.layout = {.offsets = host.narrow(0, 3 * tokens, texts + 1),
-                  .positions = there.narrow(0, tokens, tokens),
+  micro.ids = ids.there;
+  micro.layout = {.offsets = offsets.here,
+                  .positions = positions.there,
                   .sequences = texts,
                   .tokens = tokens,
-                  .texts = there.narrow(0, 2 * tokens, tokens),
-                  .device_offsets = there.narrow(0, 3 * tokens, texts + 1)};
+                  .texts = text_of.there,
+                  .device_offsets = offsets.there};
   micro.first_token = static_cast<uint32_t>(begin);
   micro.first_text = first_text;
   micro.texts = texts;
@@ -95,11 +93,20 @@ MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t
     const int32_t adapter = adapter_of_text[static_cast<size_t>(first_text + i)];
     AdapterRows& parts = micro.adapters;
     if (!parts.empty() && parts.back().adapter == adapter) {
-      parts.back().end = offsets[i + 1];
+      parts.back().end = offsets.data[i + 1];
     } else {
-      parts.push_back({offsets[i], offsets[i + 1], adapter});
+      parts.push_back({offsets.data[i], offsets.data[i + 1], adapter});
     }
   }
+  return micro;
+}
+
+MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device,
+                            const std::vector<int32_t>& adapter_of_text) {
+  const int64_t tokens = batch.offsets[first_text + texts] - batch.offsets[first_text];
+  Upload upload(3 * tokens + texts + 1, device);
+  MicroBatch micro = make_micro_batch(batch, {first_text, texts}, upload, adapter_of_text);
+  upload.send();
   return micro;
 }
 

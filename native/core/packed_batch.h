@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/upload.h"
 #include "kernels/kernels.h"
 #include "weights/model_shape.h"
 
@@ -52,7 +53,13 @@ using TextRuns = std::vector<TextRun>;
 /// a group that is longer than that runs alone.
 TextRuns split_batch(const TokenBatch& batch, int64_t texts_per_group, int64_t max_tokens);
 
-/// With the adapter of every text, which lie together text by text; without, all take the first.
+/// Numbers that make_micro_batch asks the upload for, of all runs of a batch.
+int64_t upload_size(const TokenBatch& batch, const TextRuns& runs);
+/// On the device once the upload is sent. With the adapter of every text of the batch, which lie together
+/// adapter by adapter; without, all take the first.
+MicroBatch make_micro_batch(const TokenBatch& batch, const TextRun& run, Upload& upload,
+                            const std::vector<int32_t>& adapter_of_text = {});
+/// In an upload of its own.
 MicroBatch make_micro_batch(const TokenBatch& batch, int64_t first_text, int64_t texts, at::Device device,
                             const std::vector<int32_t>& adapter_of_text = {});
 

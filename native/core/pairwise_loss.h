@@ -10,8 +10,7 @@ class PairwiseLoss : public Loss {
  public:
   PairwiseLoss(Comparison comparison, ScoreLoss loss, bool separable);
 
-  LossValue operator()(const Tensor& vectors, at::ArrayRef<float> labels,
-                       int64_t batch_examples) const override;
+  LossValue operator()(const Tensor& vectors, const Tensor& labels, int64_t batch_examples) const override;
   bool separable() const override { return separable_; }
   int64_t labels_per_example(int64_t) const override { return 1; }
   bool takes(int64_t texts_per_example) const override { return texts_per_example == 2; }

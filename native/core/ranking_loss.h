@@ -11,8 +11,7 @@ class RankingLoss : public Loss {
  public:
   explicit RankingLoss(double scale) : scale_(scale) {}
 
-  LossValue operator()(const Tensor& vectors, at::ArrayRef<float> labels,
-                       int64_t batch_examples) const override;
+  LossValue operator()(const Tensor& vectors, const Tensor& labels, int64_t batch_examples) const override;
   bool separable() const override { return false; }
   int64_t labels_per_example(int64_t) const override { return 0; }
   bool takes(int64_t texts_per_example) const override { return texts_per_example >= 2; }

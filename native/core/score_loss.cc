@@ -1,127 +1,89 @@
 #include "core/score_loss.h"
 
-#include <algorithm>
-#include <cmath>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/argsort.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/logcumsumexp.h>
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/searchsorted.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
 #include <limits>
-#include <numeric>
 
 namespace peft {
 namespace {
 
-using Scores = std::vector<double>;
-using Labels = c10::ArrayRef<float>;
-
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-double log_add(double a, double b) {
-  const double high = std::max(a, b), low = std::min(a, b);
-  return low == -kInfinity ? high : high + std::log1p(std::exp(low - high));
-}
+Tensor squared(const Tensor& x) { return x * x; }
 
-double mean_of(const Scores& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+/// Of scores that lie in the order of their labels: by score, log of the sum of exp over all with a lower
+/// label. `begin` is where the scores of its own label begin.
+Tensor log_sum_below(const Tensor& scores, const Tensor& begin) {
+  const Tensor none = at::full({1}, -kInfinity, scores.options());
+  return at::cat({none, at::logcumsumexp(scores, 0)}).index_select(0, begin);
 }
 
 }  // namespace
 
 ScoreLoss pair_scores() {
-  return [](const Scores& cosines, Labels labels, double batch, Scores& slopes) {
-    double sum = 0;
-    for (size_t i = 0; i < cosines.size(); i++) {
-      const double y = labels[i], c = cosines[i];
-      const double residual = y * (1 - c) + (1 - y) * std::max(c, 0.0);
-      sum += residual * residual;
-      // At 0 the gradient passes, as through torch's clamp.
-      slopes[i] = 2 / batch * residual * ((c >= 0 ? 1 - y : 0) - y);
-    }
-    return sum / batch;
+  return [](const Tensor& cosines, const Tensor& labels, double batch) -> ScoreValue {
+    const Tensor negative = 1 - labels;
+    const Tensor residual = labels * (1 - cosines) + negative * cosines.clamp_min(0);
+    // At 0 the gradient passes, as through torch's clamp.
+    const Tensor slopes = residual * (2 / batch) * (at::where(cosines >= 0, negative, 0) - labels);
+    return {squared(residual).sum() / batch, slopes};
   };
 }
 
 ScoreLoss contrastive_scores(double margin) {
-  return [margin](const Scores& distances, Labels labels, double batch, Scores& slopes) {
-    double sum = 0;
-    for (size_t i = 0; i < distances.size(); i++) {
-      const double y = labels[i], d = distances[i], short_of = std::max(margin - d, 0.0);
-      sum += 0.5 * (y * d * d + (1 - y) * short_of * short_of);
-      slopes[i] = (y * d - (1 - y) * short_of) / batch;
-    }
-    return sum / batch;
+  return [margin](const Tensor& distances, const Tensor& labels, double batch) -> ScoreValue {
+    const Tensor negative = 1 - labels, short_of = (margin - distances).clamp_min(0);
+    const Tensor sum = (labels * squared(distances) + negative * squared(short_of)).mul_(0.5).sum();
+    return {sum / batch, (labels * distances - negative * short_of) / batch};
   };
 }
 
 ScoreLoss online_contrastive_scores(double margin) {
-  return [margin](const Scores& distances, Labels labels, double, Scores& slopes) {
-    Scores positives, negatives;
-    for (size_t i = 0; i < distances.size(); i++)
-      (labels[i] == 1 ? positives : negatives).push_back(distances[i]);
-    const double farther_than =
-        negatives.empty() ? mean_of(positives) : *std::min_element(negatives.begin(), negatives.end());
-    const double nearer_than =
-        positives.empty() ? mean_of(negatives) : *std::max_element(positives.begin(), positives.end());
-    double sum = 0;
-    for (size_t i = 0; i < distances.size(); i++) {
-      const double d = distances[i];
-      if (labels[i] == 1 && d > farther_than) {
-        sum += d * d;
-        slopes[i] = 2 * d;
-      } else if (labels[i] != 1 && d < nearer_than) {
-        const double short_of = std::max(margin - d, 0.0);
-        sum += short_of * short_of;
-        slopes[i] = -2 * short_of;
-      }
-    }
-    return sum;
+  return [margin](const Tensor& distances, const Tensor& labels, double) -> ScoreValue {
+    const Tensor positive = labels == 1, negative = positive.logical_not();
+    // Where a kind is missing, all distances are of the other.
+    const Tensor mean = distances.mean();
+    const Tensor nearest = at::where(positive, kInfinity, distances).min(),
+                 farthest = at::where(positive, distances, -kInfinity).max();
+    const Tensor farther_than = at::where(negative.any(), nearest, mean),
+                 nearer_than = at::where(positive.any(), farthest, mean);
+    const Tensor none = at::zeros_like(distances);
+    const Tensor far = at::where(positive.logical_and(distances > farther_than), distances, none),
+                 short_of = at::where(negative.logical_and(distances < nearer_than),
+                                      (margin - distances).clamp_min(0), none);
+    return {(squared(far) + squared(short_of)).sum(), (far - short_of) * 2};
   };
 }
 
 ScoreLoss squared_error_scores() {
-  return [](const Scores& cosines, Labels labels, double batch, Scores& slopes) {
-    double sum = 0;
-    for (size_t i = 0; i < cosines.size(); i++) {
-      const double error = cosines[i] - labels[i];
-      sum += error * error;
-      slopes[i] = 2 / batch * error;
-    }
-    return sum / batch;
+  return [](const Tensor& cosines, const Tensor& labels, double batch) -> ScoreValue {
+    const Tensor error = cosines - labels;
+    return {squared(error).sum() / batch, error * (2 / batch)};
   };
 }
 
 ScoreLoss cosent_scores(double scale) {
-  return [scale](const Scores& scores, Labels labels, double, Scores& slopes) {
-    const size_t n = scores.size();
-    std::vector<size_t> order(n);
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) { return labels[i] < labels[j]; });
-    const auto score = [&](size_t rank) { return scale * scores[order[rank]]; };
-    const auto same_label = [&](size_t i, size_t j) { return labels[order[i]] == labels[order[j]]; };
-
-    // By rank in the order of labels: log of the sum of exp(-score) over all with a higher label, and of
-    // exp(score) over all with a lower one. All pairs in n log n steps.
-    Scores above(n), below(n);
-    double running = -kInfinity;
-    for (size_t end = n; end > 0;) {
-      size_t begin = end - 1;
-      while (begin > 0 && same_label(begin - 1, end - 1)) begin--;
-      for (size_t i = begin; i < end; i++) above[i] = running;
-      for (size_t i = begin; i < end; i++) running = log_add(running, -score(i));
-      end = begin;
-    }
-    running = -kInfinity;
-    for (size_t begin = 0; begin < n;) {
-      size_t end = begin + 1;
-      while (end < n && same_label(begin, end)) end++;
-      for (size_t i = begin; i < end; i++) below[i] = running;
-      for (size_t i = begin; i < end; i++) running = log_add(running, score(i));
-      begin = end;
-    }
-    double loss = 0;
-    for (size_t i = 0; i < n; i++) loss = log_add(loss, score(i) + above[i]);
-    for (size_t i = 0; i < n; i++) {
-      slopes[order[i]] =
-          scale * (std::exp(score(i) + above[i] - loss) - std::exp(below[i] - score(i) - loss));
-    }
-    return loss;
+  return [scale](const Tensor& scores, const Tensor& labels, double) -> ScoreValue {
+    // All pairs of n scores in n log n steps: in the order of labels, each score meets a sum over all lower
+    // labels and one over all higher ones.
+    const Tensor order = at::argsort(labels, /*stable=*/true, 0, /*descending=*/false);
+    const Tensor ranked = labels.index_select(0, order), score = scores.index_select(0, order) * scale;
+    const Tensor begin = at::searchsorted(ranked, ranked),
+                 end = at::searchsorted(ranked, ranked, /*out_int32=*/false, /*right=*/true);
+    const Tensor below = log_sum_below(score, begin);
+    const Tensor above = log_sum_below(score.neg().flip(0), (score.size(0) - end).flip(0)).flip(0);
+    const Tensor loss = at::logsumexp(at::cat({at::zeros({1}, score.options()), score + above}), 0);
+    const Tensor slopes = ((score + above - loss).exp() - (below - score - loss).exp()) * scale;
+    return {loss, at::zeros_like(scores).index_copy_(0, order, slopes)};
   };
 }
 

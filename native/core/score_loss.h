@@ -1,17 +1,22 @@
 #pragma once
 
-#include <c10/util/ArrayRef.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <vector>
 
 namespace peft {
 
+using at::Tensor;
+
+struct ScoreValue {
+  Tensor value;   // of no dimension
+  Tensor slopes;  // [pairs]: the derivative by each score
+};
+
 /// A loss of how pairs compare (their cosine or distance, one a pair) and of their labels: what these pairs
-/// add to the loss of a batch of `batch` pairs. Writes the derivative by each score to `slopes`, which come
-/// as zeros.
-using ScoreLoss = std::function<double(const std::vector<double>& scores, c10::ArrayRef<float> labels,
-                                       double batch, std::vector<double>& slopes)>;
+/// add to the loss of a batch of `batch` pairs. All in fp64 on one device, and in calls that do not wait for
+/// it.
+using ScoreLoss = std::function<ScoreValue(const Tensor& scores, const Tensor& labels, double batch)>;
 
 /// The article's loss of cosines c: mean (y (1 - c) + (1 - y) max(c, 0))^2. Twice the contrastive loss with
 /// margin 1 on cosine distance.

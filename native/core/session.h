@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "core/base_matrices.h"
+#include "core/device.h"
 #include "core/encoder.h"
-#include "core/example_batch.h"
 #include "core/input_components.h"
 #include "core/loaded_adapter.h"
 #include "core/model_parameters.h"
-#include "core/objective.h"
+#include "core/training_step.h"
 
 namespace peft {
 
@@ -25,31 +25,6 @@ struct SessionOptions {
   std::optional<WeightStorage> storage;  // without: as the file has them
   bool activation_checkpointing = false;
   bool trainable = false;  // the model itself trains, and not an adapter
-};
-
-struct PassOptions {
-  uint64_t seed = 0;
-  uint32_t step = 0;
-  int64_t micro_batch_tokens = 0;
-  LossSpec loss = {};
-  /// The one that is trained.
-  std::string adapter = kDefaultAdapter;
-};
-
-struct StepOptions {
-  PassOptions pass;
-  AdamOptions adam;
-  double max_grad_norm = 0;
-  /// What the loss is multiplied with for backward, and the gradients divided by: keeps small ones within
-  /// fp16's range. 0: neither, and a gradient that is not finite is an error.
-  double loss_scale = 0;
-};
-
-struct StepResult {
-  double loss = 0;
-  double grad_norm = 0;
-  /// With a loss scale: the first tensor whose gradient was not finite, so that nothing was changed.
-  std::string not_finite;
 };
 
 struct SessionInfo {
@@ -121,6 +96,12 @@ class Session {
 
   /// Forward, backward and one Adam step over the whole batch. Nothing changes if it throws.
   StepResult step(const ExampleBatch& batch, const StepOptions& options);
+  /// The same, asked of the device without waiting for it; what it came to is told by step_results(). A step
+  /// that is not finite leaves everything as it was, and so do all of the same adapter that were queued after
+  /// it. Without a loss scale.
+  void queue_step(const ExampleBatch& batch, const StepOptions& options);
+  /// Of the steps queued for an adapter since the last call, in order, up to the first that is not finite.
+  std::vector<StepResult> step_results(const std::string& name = kDefaultAdapter);
   /// Forward and backward only; the loss, and the gradients keyed as the file of what trains is.
   double gradients(const ExampleBatch& batch, const PassOptions& options,
                    std::map<std::string, std::vector<float>>& out);
@@ -140,59 +121,18 @@ class Session {
   void install(const std::string& name, std::unique_ptr<Adapter> adapter);
   LoadedAdapter& adapter(const std::string& name, const char* caller);
   ModelParameters& model(const char* caller) const;
-  /// What a step trains: the adapter of the name, or the model, and then `lora` is null.
-  struct Trained {
-    TrainedParameters& parameters;
-    Adam& adam;
-    LoadedAdapter* lora;
-  };
+  /// What a step trains: the adapter of the name, or the model.
   Trained trained(const std::string& name, const char* caller);
-  /// Throws USAGE for one that is merged, under either name.
-  void require_unmerged(const std::string& name, const char* caller) const;
   void remove_merged_from(const std::string& name);
-  /// The adapters that the texts of a batch take, and the place of each text's among them: -1 for none, and
-  /// no places where all texts take the first or there is none.
-  struct TextAdapters {
-    std::vector<LoadedAdapter*> adapters = {};
-    std::vector<int32_t> of_text = {};
-  };
-  TextAdapters text_adapters(const AdapterChoice& choice, int64_t texts);
-  void use_for_encoding(const std::vector<LoadedAdapter*>& adapters);
-  /// These texts of a batch, through adapters that share the base model's weights.
-  void encode_mixed(const TokenBatch& batch, std::vector<int64_t> texts, const TextAdapters& used,
-                    bool normalize, int64_t micro_batch_tokens, std::vector<float>& rows);
-  /// Encodes the batch as it stands; text i's vector becomes row row_of_text[i].
-  void encode_in_order(const TokenBatch& batch, const std::vector<int64_t>& row_of_text,
-                       const std::vector<int32_t>& adapter_of_text, bool normalize,
-                       int64_t micro_batch_tokens, std::vector<float>& rows);
-  /// Makes what trains ready for passes with gradients.
-  void use_for_training(LoadedAdapter* lora, const DropoutPlan& dropout);
-  /// The loss of the batch; leaves its gradient in what trains.
-  double accumulate(const Trained& trained, const ExampleBatch& batch, const PassOptions& options,
-                    double scale);
-  /// Run by run: the loss is a mean over examples that know nothing of each other.
-  double accumulate_apart(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
-                          double scale);
-  /// All runs forward, the loss of all their vectors, then each run forward again and backward, with the same
-  /// dropout masks: exact, in the memory of one run. Gao et al., "Scaling Deep Contrastive Learning Batch
-  /// Size under Memory Limited Setup" (GradCache), 2021.
-  double accumulate_together(const ExampleBatch& batch, const TextRuns& runs, const Objective& objective,
-                             double scale);
-  /// The same of the texts that are to stay where they are. Without dropout, whose noise would pass for
-  /// drift.
-  double accumulate_kept(LoadedAdapter* lora, const KeptTexts& kept, int64_t micro_batch_tokens,
-                         double scale);
 
   int threads_;
   std::string weights_path_;
   WeightFormat products_;
   std::unique_ptr<ModelParameters> model_;  // of a trainable model: the encoder's weights are views of it
   std::unique_ptr<Adam> model_adam_;
+  DeferredSteps model_deferred_;
   Encoder encoder_;
-  std::map<std::string, LoadedAdapter> adapters_;
+  LoadedAdapters adapters_;
 };
-
-/// Number of CUDA devices that libtorch sees; 0 without a CUDA build or driver.
-int cuda_device_count();
 
 }  // namespace peft

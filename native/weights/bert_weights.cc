@@ -70,6 +70,7 @@ class BertReader {
     w.output = linear({at + "output.dense"}, d, f, w.output_bias);
     w.attention_norm = norm(at + "attention.output.LayerNorm");
     w.output_norm = norm(at + "output.LayerNorm");
+    w.products = plain_type(storage_.products);
     return w;
   }
 

@@ -17,6 +17,7 @@ struct LayerWeights {
   std::unique_ptr<FrozenLinear> qkv, attention_output, intermediate, output;
   Tensor qkv_bias, attention_output_bias, intermediate_bias, output_bias;
   LayerNormWeights attention_norm, output_norm;
+  at::ScalarType products = at::kFloat;  // what operands of products are rounded to
 };
 
 /// The frozen weights of a BertModel.

@@ -61,6 +61,23 @@ describe("several adapters in one native encoder", () => {
       expect(await encoder.adapterWeights("a")).not.toEqual(weights);
     }));
 
+  it("are trained in turns without waiting, and each is told its own steps", () =>
+    withGolden("plain", {}, async (encoder) => {
+      for (const name of ["a", "b", "waiting"]) await encoder.createAdapter(spec, name === "a" ? 0 : 1, name);
+      const expected = [];
+      for (const step of [0, 1, 2]) {
+        for (const adapter of ["a", "b"]) await encoder.queueStep(casePairs, { ...STEP, step, adapter });
+        expected.push(await encoder.step(casePairs, { ...STEP, step, adapter: "waiting" }));
+      }
+      const next = { ...STEP, step: 3, adapter: "b" };
+      await expect(encoder.step(casePairs, next)).rejects.toMatchObject({ code: "USAGE" });
+      expect(await encoder.stepResults("b")).toEqual(expected);
+      expect(await encoder.stepResults("b")).toEqual([]);
+      expect(await encoder.adapterWeights("b")).toEqual(await encoder.adapterWeights("waiting"));
+      expect(await encoder.stepResults("a")).toHaveLength(3);
+      await expect(encoder.stepResults()).rejects.toMatchObject({ code: "USAGE" });
+    }));
+
   it("refuses a choice of adapters that does not fit the texts", () =>
     withGolden("plain", { adapter: "qkv" }, async (encoder) => {
       const choose = (adapterOfText: unknown, adapters: unknown = ["default"]) =>

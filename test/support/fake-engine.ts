@@ -32,6 +32,10 @@ export class FakeEngine implements NativeEngine {
   spec: AdapterSpec | undefined;
   seed: number | undefined;
   closed = 0;
+  /** Of every encoder. */
+  device = "cpu";
+  /** How many steps each call of `stepResults` told. */
+  readonly told: number[] = [];
   /** Called with the number of the step, from 0; may throw or return a result of its own. */
   onStep: (step: number) => StepResult | undefined = () => undefined;
 
@@ -88,6 +92,7 @@ interface FakeAdapter {
   moments: number;
   parameters: number;
   mergedFrom?: string;
+  queued: StepResult[];
 }
 
 class FakeEncoder implements NativeEncoder {
@@ -99,12 +104,12 @@ class FakeEncoder implements NativeEncoder {
     trainable = false,
   ) {
     // The model itself, under the name of the one adapter.
-    if (trainable) this.loaded.set("default", { trained: 0, moments: 0, parameters: 33_000_000 });
+    if (trainable) this.loaded.set("default", { trained: 0, moments: 0, parameters: 33_000_000, queued: [] });
   }
 
   info() {
     return {
-      device: "cpu",
+      device: this.engine.device,
       threads: 1,
       baseParameters: 33_360_000,
       trainableParameters: this.adapters().reduce((sum, { parameters }) => sum + parameters, 0),
@@ -164,7 +169,7 @@ class FakeEncoder implements NativeEncoder {
   private install(name: string, spec: AdapterSpec, trained: number): void {
     this.engine.spec = spec;
     const parameters = spec.modules.reduce((sum, { rank }) => sum + 2 * rank * this.dim, 0);
-    this.loaded.set(name, { trained, moments: 0, parameters });
+    this.loaded.set(name, { trained, moments: 0, parameters, queued: [] });
   }
 
   private adapter(name: string): FakeAdapter {
@@ -197,7 +202,8 @@ class FakeEncoder implements NativeEncoder {
   async loadModel(path: string): Promise<void> {
     const bytes = readFileSync(path);
     const parameters = this.adapter("default").parameters;
-    this.loaded.set("default", { trained: bytes.readFloatLE(bytes.length - 4), moments: 0, parameters });
+    const trained = bytes.readFloatLE(bytes.length - 4);
+    this.loaded.set("default", { trained, moments: 0, parameters, queued: [] });
   }
 
   async modelWeights(): Promise<Record<string, Float32Array>> {
@@ -211,6 +217,18 @@ class FakeEncoder implements NativeEncoder {
     // As with Adam, moments that were lost change what is trained.
     adapter.trained += ++adapter.moments === options.step + 1 ? 1 : 100;
     return result ?? { loss: 1 / adapter.trained, gradNorm: 0.5 };
+  }
+
+  async queueStep(batch: ExampleBatch, options: StepOptions): Promise<void> {
+    this.adapter(options.adapter ?? "default").queued.push(await this.step(batch, options));
+  }
+
+  async stepResults(name = "default"): Promise<StepResult[]> {
+    const results = this.adapter(name).queued.splice(0);
+    const bad = results.findIndex(({ loss, gradNorm }) => !Number.isFinite(loss + gradNorm));
+    const told = bad < 0 ? results : results.slice(0, bad + 1);
+    this.engine.told.push(told.length);
+    return told;
   }
 
   async gradients(): Promise<never> {

@@ -205,6 +205,14 @@ class SharedView implements NativeEncoder {
     return this.exclusive(() => this.native.step(batch, { ...options, adapter: this.name }));
   }
 
+  queueStep(batch: ExampleBatch, options: StepOptions): Promise<void> {
+    return this.exclusive(() => this.native.queueStep(batch, { ...options, adapter: this.name }));
+  }
+
+  stepResults(): Promise<StepResult[]> {
+    return this.exclusive(() => this.native.stepResults(this.name));
+  }
+
   gradients(batch: ExampleBatch, options: PassOptions): Promise<GradientResult> {
     return this.exclusive(() => this.native.gradients(batch, { ...options, adapter: this.name }));
   }

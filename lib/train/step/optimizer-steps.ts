@@ -5,15 +5,32 @@ import type { Plan } from "../preparation.js";
 import { LossScale, type LossScaleState } from "./loss-scale.js";
 import { learningRateAt, type ScheduleOptions } from "./schedule.js";
 
+/** A step that is asked of the engine. */
+export interface StepRequest {
+  /** From 0. */
+  step: number;
+  pairs: number;
+  batch: ExampleBatch;
+  microBatchTokens: number;
+}
+
+/** What a step came to. */
 export interface OptimizerStep extends StepResult {
+  /** From 0. */
+  step: number;
+  pairs: number;
   learningRate: number;
 }
 
-/** The optimiser steps of a run, each by what the options say of its place in the run. */
+/**
+ * The optimiser steps of a run, each by what the options say of its place in the run. A GPU is not waited for after each:
+ * what its steps came to is told later, unless a loss scale needs it for the next.
+ */
 export class OptimizerSteps {
   private readonly schedule: ScheduleOptions;
   /** With --mixed_precision=fp16. */
   private readonly lossScale: LossScale | undefined;
+  private waiting: Omit<OptimizerStep, keyof StepResult>[] = [];
 
   constructor(
     private readonly plan: Plan,
@@ -25,6 +42,11 @@ export class OptimizerSteps {
     this.lossScale = options.mixedPrecision === "fp16" ? new LossScale() : undefined;
   }
 
+  /** Steps that were taken and not yet told. */
+  get untold(): number {
+    return this.waiting.length;
+  }
+
   get scaleState(): LossScaleState | undefined {
     return this.lossScale?.state;
   }
@@ -33,11 +55,16 @@ export class OptimizerSteps {
     this.lossScale?.restore(state);
   }
 
-  /** @throws NOT_FINITE and what the engine throws. */
-  async take(step: number, batch: ExampleBatch, microBatchTokens: number): Promise<OptimizerStep> {
+  /**
+   * Takes a step, and tells what has not been told yet, in order: with `wait` up to this step, without it maybe nothing. The last
+   * one told may be one that is not finite; then nothing was changed by it and after it.
+   * @throws what the engine throws, and NOT_FINITE where a loss scale cannot go lower
+   */
+  async take(request: StepRequest, wait: boolean): Promise<OptimizerStep[]> {
+    const { step, pairs, batch, microBatchTokens } = request;
     const { options, loss } = this.plan;
     const learningRate = learningRateAt(step, this.schedule);
-    const result = await this.native.step(batch, {
+    const stepOptions = {
       seed: options.seed,
       step,
       learningRate,
@@ -49,13 +76,35 @@ export class OptimizerSteps {
       microBatchTokens,
       loss: loss.spec,
       ...(this.lossScale && { lossScale: this.lossScale.scale }),
-    });
-    this.lossScale?.update(result.notFinite);
-    if (!Number.isFinite(result.loss)) {
-      throw new PeftTrainError("NOT_FINITE", `the loss is ${result.loss}`, {
-        hint: "Lower --learning_rate, or set --max_grad_norm 1.",
-      });
+    };
+    if (this.lossScale === undefined && this.native.info().device !== "cpu") {
+      await this.native.queueStep(batch, stepOptions);
+      this.waiting.push({ step, pairs, learningRate });
+      return wait ? this.tell() : [];
     }
-    return { ...result, learningRate };
+    const result = await this.native.step(batch, stepOptions);
+    this.lossScale?.update(result.notFinite);
+    return [{ ...result, step, pairs, learningRate }];
   }
+
+  /** Waits for the steps that are not told yet. */
+  async tell(): Promise<OptimizerStep[]> {
+    const { waiting } = this;
+    if (waiting.length === 0) return [];
+    this.waiting = [];
+    const results = await this.native.stepResults();
+    return results.flatMap((result, i) => {
+      const taken = waiting[i];
+      return taken === undefined ? [] : [{ ...taken, ...result }];
+    });
+  }
+}
+
+/** @throws NOT_FINITE for a step that changed nothing because its loss or its gradient is not finite. */
+export function checkFinite({ loss, gradNorm, notFinite }: StepResult): void {
+  const what = Number.isFinite(loss) ? `the norm of the gradient is ${gradNorm}` : `the loss is ${loss}`;
+  if (Number.isFinite(loss) && (Number.isFinite(gradNorm) || notFinite !== undefined)) return;
+  throw new PeftTrainError("NOT_FINITE", what, {
+    hint: "Lower --learning_rate, or set --max_grad_norm 1.",
+  });
 }

@@ -59,10 +59,6 @@ std::map<std::string, GoldenCase> golden_cases() {
   };
 }
 
-at::ArrayRef<float> floats(const at::Tensor& t) {
-  return {t.const_data_ptr<float>(), static_cast<size_t>(t.numel())};
-}
-
 at::Tensor labels_of(const SafetensorsFile& file, const std::string& name) {
   return file.has(name + ".labels") ? file.read_float(name + ".labels") : at::empty({0});
 }
@@ -79,10 +75,9 @@ PEFT_TEST(losses_and_their_gradients_equal_sentence_transformers) {
     const int64_t examples = pooled.size(0) / golden.texts_per_example;
     const Objective objective(golden.spec, pooled.size(1));
     objective.check(golden.texts_per_example, examples, labels.numel());
-    const LossValue found = objective(pooled, golden.texts_per_example, floats(labels), examples);
+    const LossValue found = objective(pooled, golden.texts_per_example, labels.flatten(), examples);
     // Sums of fp32 products, at scale 20, against float64.
-    check_close(at::scalar_tensor(found.value, at::kDouble).view({1}), file.read(name + ".loss"), 1e-7, 3e-6,
-                name + ": loss");
+    check_close(found.value.view({1}), file.read(name + ".loss"), 1e-7, 3e-6, name + ": loss");
     check_close(found.gradient, file.read(name + ".gradient"), 1e-7, 1e-5, name + ": gradient");
   }
 }
@@ -103,9 +98,8 @@ PEFT_TEST(separable_losses_are_the_sum_of_their_parts) {
       const int64_t count = std::min<int64_t>(5, examples - i);
       const int64_t each_label = labels.numel() / examples;
       const at::Tensor some = labels.flatten().narrow(0, i * each_label, count * each_label);
-      const LossValue part =
-          objective(pooled.narrow(0, i * each, count * each), each, floats(some), examples);
-      value += part.value;
+      const LossValue part = objective(pooled.narrow(0, i * each, count * each), each, some, examples);
+      value += part.value.item<double>();
       gradients.push_back(part.gradient);
     }
     check_close(at::scalar_tensor(value, at::kDouble).view({1}), file.read(name + ".loss"), 1e-7, 3e-6, name);
@@ -126,20 +120,20 @@ PEFT_TEST(ranking_in_blocks_equals_autograd) {
   loss.backward();
   const Objective objective(spec_of(LossKind::kMultipleNegativesRanking), d);
   const LossValue found = objective(pooled.detach(), each, {}, n);
-  check(std::abs(found.value - loss.item<double>()) < 1e-5, "loss");
+  check(std::abs(found.value.item<double>() - loss.item<double>()) < 1e-5, "loss");
   check_close(found.gradient, pooled.grad(), 1e-9, 1e-4, "gradient");
 }
 
 PEFT_TEST(equal_vectors_give_finite_gradients) {
   const at::Tensor pooled = at::ones({12, 5});
-  const std::vector<float> labels = {1, 0, 1, 0, 1, 0}, targets(60, 0.5f);
+  const at::Tensor labels = at::tensor({1.f, 0.f, 1.f, 0.f, 1.f, 0.f}), targets = at::full({60}, 0.5f);
   for (const auto& [name, golden] : golden_cases()) {
     if (!golden.spec.dims.empty() || 12 % golden.texts_per_example != 0) continue;
     const int64_t examples = 12 / golden.texts_per_example;
     const Objective objective(golden.spec, 5);
-    const at::ArrayRef<float> given(golden.texts_per_example == 1 ? targets : labels);
+    const at::Tensor given = golden.texts_per_example == 1 ? targets : labels;
     const LossValue found = objective(pooled, golden.texts_per_example, given, examples);
-    check(std::isfinite(found.value), name + ": loss");
+    check(std::isfinite(found.value.item<double>()), name + ": loss");
     check(found.gradient.isfinite().all().item<bool>(), name + ": gradient");
   }
 }
@@ -159,8 +153,11 @@ PEFT_TEST(losses_refuse_what_they_cannot_take) {
   check_error([&] { Objective(wide, 4); }, "USAGE", "cut to 5");
   at::Tensor pooled = at::ones({6, 4});
   pooled[3][2] = std::numeric_limits<float>::infinity();
-  const std::vector<float> labels = {1, 0, 1};
-  check_error([&] { objective(LossKind::kPair)(pooled, 2, labels, 3); }, "NOT_FINITE", "example 1");
+  const at::Tensor labels = at::tensor({1.f, 0.f, 1.f});
+  const LossValue found = objective(LossKind::kPair)(pooled, 2, labels, 3);
+  check(!std::isfinite(found.value.item<double>()), "what is not finite shows in the loss");
+  check_error([&] { report_not_finite(pooled, 2); }, "NOT_FINITE", "example 1 is");
+  check_error([] { report_not_finite(at::ones({2, 4}), 2); }, "NOT_FINITE", "The loss is");
 }
 
 }  // namespace peft::test

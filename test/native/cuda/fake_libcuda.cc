@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int kArchitectures[] = {86, 86, 86, 72, 121};  // compute capability by ordinal
+constexpr int kArchitectures[] = {86, 86, 86, 72, 121, 0, 86};  // compute capability by ordinal; 0: no device
 constexpr int kSuccess = 0, kOutOfMemory = 2, kFake = 999;
 char context, module;
 int depth = 0;
@@ -35,7 +35,7 @@ int cuGetErrorString(int, const char** text) {
 }
 int cuDeviceGet(int* device, int ordinal) {
   *device = 100 + ordinal;  // a handle is not an ordinal
-  return ordinal >= 0 && ordinal < 5 ? kSuccess : kFake;
+  return ordinal >= 0 && ordinal < 7 && kArchitectures[ordinal] != 0 ? kSuccess : kFake;
 }
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
   if (device < 100 || (attribute != 75 && attribute != 76)) return kFake;

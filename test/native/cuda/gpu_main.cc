@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "flash_cases.h"
 #include "fused_cases.h"
 #include "gpu_times.h"
 #include "model_cases.h"
@@ -77,7 +78,10 @@ int main(int argc, char** argv) {
     }
     checks.run(cuda::quant_cases(device, launcher, true));
     checks.run(cuda::fused_cases(device, launcher, true));
-    checks.run(cuda::model_cases("cuda", true));
+    const auto flash = cuda::flash_cases(device, true);
+    if (flash.empty()) std::printf("skip flash attention: below compute capability 8.0, or switched off\n");
+    checks.run(flash);
+    checks.run(cuda::model_cases("cuda", cuda::ModelSize::kReal));
   } catch (const std::exception& e) {
     checks.failed++;
     std::fprintf(stderr, "gpu_tests: %s\n", e.what());

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "core/packed_batch.h"
+#include "cuda/flash_attention.h"
 #include "cuda/quant_kernels.h"
 #include "kernels/kernels.h"
 #include "quant_reference.h"
@@ -82,6 +83,18 @@ void time_attention(at::Device device, cuda::Launcher& gpu, const Texts& texts) 
         "attention_backward", shape, dqkv,
         [&] { cuda::attention_backward(gpu, g, qkv, lse, layout, texts.heads, dropout, dqkv); },
         [&] { reference::attention_backward(g, qkv, lse, layout, texts.heads, dropout, dqkv); });
+  }
+  if (!cuda::has_flash_attention(device, texts.size)) return;
+  for (const auto& [type, name] : {std::pair(at::kHalf, "fp16"), std::pair(at::kBFloat16, "bf16")}) {
+    const std::string shape = texts.shape() + ", " + name;
+    report(
+        "libtorch's flash attention", shape, context,
+        [&] { cuda::flash_attention(qkv, layout, texts.heads, type, context); },
+        [&] { reference::attention(qkv, layout, texts.heads, {}, context, lse); });
+    report(
+        "libtorch's flash attention, backward", shape, dqkv,
+        [&] { cuda::flash_attention_backward(g, qkv, layout, texts.heads, type, dqkv); },
+        [&] { reference::attention_backward(g, qkv, lse, layout, texts.heads, {}, dqkv); });
   }
 }
 

@@ -41,7 +41,7 @@ export const OUTPUT_OPTIONS = {
     default: 100,
     min: 1,
     max: MOST,
-    doc: "steps that a logged loss is the mean of",
+    doc: "steps that a logged loss is the mean of; a GPU is waited for only so often",
   },
   report: {
     group: "Output",

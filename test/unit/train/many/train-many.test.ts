@@ -51,34 +51,39 @@ const files = ["adapter_model.safetensors", "adapter_config.json", "peft_train.j
 const contents = (folder: string) => files.map((name) => readFileSync(`${folder}/${name}`, "utf8"));
 
 describe("several tenants at once", () => {
-  it("leave what each leaves alone, over one base that is opened once, taking turns step by step", async () => {
-    const tenants = { a: options(0), b: options(1, { learningRate: 1e-3 }), c: options(2, { loraR: 4 }) };
-    const engine = new CountingEngine();
-    const run = trainMany(tenants, { engine: () => engine });
-    const events = await collect(run);
-    expect([engine.opens, engine.closed]).toEqual([1, 1]);
-    // All of them are at it before the first has ended.
-    const turns = engine.steps.map(({ options: step }) => step.adapter);
-    const firstEnd = Math.min(...["a", "b", "c"].map((tenant) => turns.lastIndexOf(tenant)));
-    expect(new Set(turns.slice(0, firstEnd))).toEqual(new Set(["a", "b", "c"]));
-    for (const { tenant, result, error } of await run.outcomes) {
-      expect(error, tenant).toBeUndefined();
-      const own = tenants[tenant as keyof typeof tenants];
-      const alone = { ...own, outputDir: temporary.path(`alone-${tenant}`) };
-      const single = await train(alone, { engine: () => new FakeEngine() }).result;
-      expect(contents(own.outputDir), tenant).toEqual(contents(alone.outputDir));
-      expect(result).toEqual({
-        ...single,
-        outputDir: own.outputDir,
-        seconds: expect.any(Number),
-        pairsPerSecond: expect.any(Number),
-      });
-      expect(existsSync(`${own.outputDir}/report.html`)).toBe(true);
-      const kinds = events.filter((event) => event.tenant === tenant).map(({ event }) => event);
-      expect(kinds.at(-1)).toBe("finished");
-      expect(kinds).toContain("started");
-    }
-  });
+  // Of a GPU each asks for its own steps, many at a time.
+  it.each(["cpu", "cuda:0"])(
+    "leave what each leaves alone, over one base that is opened once, taking turns step by step, on %s",
+    async (device) => {
+      const tenants = { a: options(0), b: options(1, { learningRate: 1e-3 }), c: options(2, { loraR: 4 }) };
+      const engine = new CountingEngine();
+      engine.device = device;
+      const run = trainMany(tenants, { engine: () => engine });
+      const events = await collect(run);
+      expect([engine.opens, engine.closed]).toEqual([1, 1]);
+      // All of them are at it before the first has ended.
+      const turns = engine.steps.map(({ options: step }) => step.adapter);
+      const firstEnd = Math.min(...["a", "b", "c"].map((tenant) => turns.lastIndexOf(tenant)));
+      expect(new Set(turns.slice(0, firstEnd))).toEqual(new Set(["a", "b", "c"]));
+      for (const { tenant, result, error } of await run.outcomes) {
+        expect(error, tenant).toBeUndefined();
+        const own = tenants[tenant as keyof typeof tenants];
+        const alone = { ...own, outputDir: temporary.path(`alone-${count++}`) };
+        const single = await train(alone, { engine: () => new FakeEngine() }).result;
+        expect(contents(own.outputDir), tenant).toEqual(contents(alone.outputDir));
+        expect(result).toEqual({
+          ...single,
+          outputDir: own.outputDir,
+          seconds: expect.any(Number),
+          pairsPerSecond: expect.any(Number),
+        });
+        expect(existsSync(`${own.outputDir}/report.html`)).toBe(true);
+        const kinds = events.filter((event) => event.tenant === tenant).map(({ event }) => event);
+        expect(kinds.at(-1)).toBe("finished");
+        expect(kinds).toContain("started");
+      }
+    },
+  );
 
   it("go on each from its own checkpoint", async () => {
     const tenants = { a: options(0, { checkpointingSteps: 2 }), b: options(1, { checkpointingSteps: 3 }) };
