@@ -1,7 +1,7 @@
 import { copyFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { fileError, outputError } from "../data/file-error.js";
-import { type FloatType, floatTensor, writeSafetensors } from "../model/tensor-writer.js";
+import { type FloatType, floatTensor, requireFinite, writeSafetensors } from "../model/tensor-writer.js";
 import { writeDurably } from "./durable.js";
 import type { Factors, LoraFactors } from "./factors.js";
 import { CONFIG_FILE, TOKENIZER_FILES, WEIGHTS_FILE } from "./folder.js";
@@ -20,11 +20,16 @@ export interface FactorFiles {
   tokenizer: string;
 }
 
-/** Writes an adapter from its matrices into a folder that nobody reads yet. @throws OUTPUT_UNWRITABLE, FILE_UNREADABLE */
+/** Writes an adapter from its matrices into a folder that nobody reads yet. @throws NOT_FINITE, OUTPUT_UNWRITABLE, FILE_UNREADABLE */
 export async function writeFactors(folder: string, files: FactorFiles): Promise<void> {
   await copyTokenizer(files.tokenizer, folder);
+  const { dtype } = files;
   const tensors = tensorsOf(files).map(([key, shape, values]) =>
-    floatTensor(tensorName(key, files.layout), shape, files.dtype, async () => Float32Array.from(values)),
+    floatTensor(tensorName(key, files.layout), shape, dtype, async () => {
+      const rounded = Float32Array.from(values);
+      requireFinite(key, rounded, dtype, "the adapter");
+      return rounded;
+    }),
   );
   await writeSafetensors(path.join(folder, WEIGHTS_FILE), tensors);
   if (files.record !== undefined) {

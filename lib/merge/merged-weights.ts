@@ -2,7 +2,7 @@ import { type LoraFactors, product } from "../adapter/factors.js";
 import type { StoredAdapter } from "../adapter/stored-adapter.js";
 import { PeftTrainError } from "../errors.js";
 import type { ModelWeights } from "../model/model-weights.js";
-import type { FloatType } from "../model/tensor-writer.js";
+import { type FloatType, requireFinite } from "../model/tensor-writer.js";
 
 /** Numbers of a tensor of the base, by its name there, as they are with the adapter. */
 export type MergeTensor = (name: string, values: Float32Array) => Float32Array;
@@ -85,16 +85,4 @@ function adapted(values: Float32Array, factors: LoraFactors): Float32Array {
     for (let j = 0; j < inputs; j++) entries[j] = (entries[j] as number) * gain;
   }
   return Float32Array.from(sum);
-}
-
-/** float16 ends at 65,504; what comes beyond becomes infinity. */
-function requireFinite(name: string, values: Float32Array, type: FloatType, file: string): void {
-  const limit = type === "float16" ? 65_520 : Number.POSITIVE_INFINITY;
-  if (values.every((value) => Math.abs(value) < limit)) return;
-  throw new PeftTrainError("NOT_FINITE", `"${name}" of ${file} would hold NaN or infinity in ${type}`, {
-    hint:
-      type === "float16"
-        ? "Take float32 or bfloat16."
-        : "The weights, or what the adapter adds to them, are broken.",
-  });
 }

@@ -1,6 +1,7 @@
 import { type FileHandle, open } from "node:fs/promises";
 import os from "node:os";
 import { outputError } from "../data/file-error.js";
+import { PeftTrainError } from "../errors.js";
 import { toBfloat16, toFloat16 } from "./float16.js";
 
 export type FloatType = "float32" | "float16" | "bfloat16";
@@ -33,6 +34,28 @@ export function floatTensor(
     bytes: elements * (type === "float32" ? 4 : 2),
     read: async () => floatBytes(await read(), type),
   };
+}
+
+/** From where on a number rounds to infinity: half a unit beyond the largest. */
+const INFINITE_FROM: Record<FloatType, number> = {
+  float32: Number.POSITIVE_INFINITY,
+  float16: 65_520,
+  bfloat16: 2 ** 128 - 2 ** 119,
+};
+
+/**
+ * @param of What has the tensor, for the message.
+ * @throws NOT_FINITE
+ */
+export function requireFinite(name: string, values: Float32Array, type: FloatType, of: string): void {
+  const limit = INFINITE_FROM[type];
+  if (values.every((value) => Math.abs(value) < limit)) return;
+  throw new PeftTrainError("NOT_FINITE", `"${name}" of ${of} would hold NaN or infinity in ${type}`, {
+    hint:
+      type === "float16"
+        ? "Take float32 or bfloat16."
+        : "The weights, or what the adapter adds to them, are too large or broken.",
+  });
 }
 
 /** float32 numbers as little-endian bytes of a type. */

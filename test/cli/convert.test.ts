@@ -1,4 +1,5 @@
-import { cpSync, existsSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { distance, type LoraFactors } from "../../lib/adapter/factors.js";
 import { readStoredAdapter, type StoredAdapter } from "../../lib/adapter/stored-adapter.js";
@@ -115,6 +116,27 @@ describe("convert of an adapter", () => {
       expect(cosine).toBeGreaterThan(dtype === "float16" ? 1 - 1e-6 : 1 - 1e-4);
       expect(x).not.toEqual(y);
     }
+  });
+});
+
+describe("convert of numbers that the type does not hold", () => {
+  it.each([
+    ["float16", 65_519, true],
+    ["float16", 65_520, false],
+    ["bfloat16", 3.396e38, true],
+    ["bfloat16", 3.4e38, false],
+  ] as const)("%s and %d: %s", async (dtype, value, fits) => {
+    const [source, out] = [`large-${dtype}-${value}`, `out-${dtype}-${value}`].map((name) =>
+      temporary.path(name),
+    ) as [string, string];
+    cpSync(goldenPath("adapters/dora"), source, { recursive: true });
+    const file = path.join(source, "adapter_model.safetensors");
+    const bytes = readFileSync(file);
+    bytes.writeFloatLE(value, bytes.length - 4);
+    writeFileSync(file, bytes);
+    const { stderr, code } = await run("convert", source, `--out=${out}`, `--dtype=${dtype}`);
+    expect(stderr).toMatch(fits ? /^$/ : new RegExp(`of the adapter would hold NaN or infinity in ${dtype}`));
+    expect([code, existsSync(out)]).toEqual(fits ? [0, true] : [1, false]);
   });
 });
 
