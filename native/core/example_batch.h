@@ -11,7 +11,7 @@ namespace peft {
 struct FixedTexts {
   int64_t first = 0;
   int64_t count = 0;
-  std::vector<float> vectors;  // [examples, count, d]
+  std::vector<float> vectors = {};  // [examples, count, d]
 };
 
 /// Texts that training is to leave where they are: weight * (1 - cosine to their vector), in the mean, is

@@ -31,8 +31,8 @@ struct LossSpec {
   double scale = 0;                       // of cosent, angle and multiple negatives ranking
   /// Widths that vectors are cut to, and what the loss at each counts (Kusupati et al., "Matryoshka
   /// Representation Learning", 2022); empty: whole vectors alone.
-  std::vector<int64_t> dims;
-  std::vector<double> weights;
+  std::vector<int64_t> dims = {};
+  std::vector<double> weights = {};
 };
 
 /// Throws USAGE for a name that is none.

@@ -21,8 +21,8 @@ struct SessionOptions {
   ModelShape shape;
   Pooling pooling = Pooling::kMean;
   std::string device = "cpu";
-  int threads = 0;                       // 0: libtorch's default, one a physical core
-  std::optional<WeightStorage> storage;  // without: as the file has them
+  int threads = 0;                            // 0: libtorch's default, one a physical core
+  std::optional<WeightStorage> storage = {};  // without: as the file has them
   bool activation_checkpointing = false;
   bool trainable = false;  // the model itself trains, and not an adapter
 };
