@@ -50,7 +50,7 @@ export const LOAD_OPTIONS: OptionNames<LoadOptions> = {
 
 /** How texts are encoded. */
 export interface EncodeTextsOptions extends AdapterOptions {
-  /** Put before every text. Default: what the first question was trained with, by its adapter or the model itself, or nothing. */
+  /** Put before every text. Default: what the first question was trained with, by its adapter or the model itself, the prompt that sentence-transformers would take, or nothing. */
   prefix?: string | undefined;
   /** Tokens of a text, [CLS] and [SEP] counted. Default: as its adapter or the model was trained, or 128. */
   maxLength?: number | undefined;
@@ -85,7 +85,7 @@ export interface EvaluateFileOptions {
    * else with `score` as scored pairs.
    */
   columns?: Partial<ExampleColumns> | undefined;
-  /** Default: as the adapter was trained, or `query: `. */
+  /** Default: as the adapter or the model was trained, the prompt of sentence-transformers, or `query: `. */
   question1Prefix?: string | undefined;
   /** Likewise before the second text of an example, and its negatives. */
   question2Prefix?: string | undefined;
@@ -118,7 +118,7 @@ export const EVALUATE_OPTIONS: OptionNames<EvaluateFileOptions> = {
 /** How retrieval is measured. */
 export interface RetrievalOptions
   extends Pick<EvaluateFileOptions, "maxLength" | "batchSize" | "adapter" | "onProgress" | "signal"> {
-  /** Default: as the adapter was trained, or `query: `. E5 models want `passage: ` before documents. */
+  /** Default: as the adapter or the model was trained, the prompt of sentence-transformers, or `query: `. E5 models want `passage: ` before documents. */
   queryPrefix?: string | undefined;
   /** Likewise before documents, by what the second question was trained with. */
   corpusPrefix?: string | undefined;

@@ -33,6 +33,7 @@ import { PeftTrainError } from "./errors.js";
 import type { HubAccess } from "./hub/access.js";
 import { hubSettings } from "./hub/settings.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
+import { type ModelPrompts, readPrompts } from "./model/prompts.js";
 import { chooseStorage, type StorageRequest } from "./model/storage.js";
 import { loadTokenizer, requireMaxLength } from "./model-tokenizer.js";
 import { loadEngine } from "./native/load.js";
@@ -84,6 +85,7 @@ export class Encoder implements AsyncDisposable {
     /** How the frozen matrices are held; undefined for float32. */
     readonly storage: WeightStorage | undefined,
     record: AdapterRecord | undefined,
+    prompts: ModelPrompts | undefined,
     pooling: Pooling,
     hub: HubAccess,
     batching: BatchingOptions | undefined,
@@ -91,7 +93,7 @@ export class Encoder implements AsyncDisposable {
     this.engineInfo = native.info();
     const settings = batchingSettings(batching, this.engineInfo.device);
     this.queue = new EncodeQueue(native, tokenizer, this.dimension, settings);
-    const base = { model, record, pooling, storage };
+    const base = { model, record, prompts, pooling, storage };
     this.held = new EncoderAdapters(base, loaded, native, this.queue, hub);
     collectedWhileOpen.register(this, model.name, this);
   }
@@ -134,6 +136,7 @@ export class Encoder implements AsyncDisposable {
         ? undefined
         : await openAdapterFolder(options.adapter, folder, hub, storage);
     const record = await readRecord(path.join(folder.path, RECORD_FILE));
+    const prompts = await readPrompts(folder.root);
     const tokenizer = await loadTokenizer(folder);
     const engine = await (options.engine ?? loadEngine)();
     const pools = pooling ?? adapter?.record?.pooling ?? folder.pooling;
@@ -154,7 +157,18 @@ export class Encoder implements AsyncDisposable {
       }
       const access = { settings: hub.settings };
       const { batching } = options;
-      return new Encoder(folder, loaded, tokenizer, native, storage, record, pools, access, batching);
+      return new Encoder(
+        folder,
+        loaded,
+        tokenizer,
+        native,
+        storage,
+        record,
+        prompts,
+        pools,
+        access,
+        batching,
+      );
     } catch (error) {
       await native.close();
       throw error;
@@ -385,7 +399,7 @@ export class Encoder implements AsyncDisposable {
       model: this.model,
       tokenizer: this.tokenizer,
       engine,
-      record: folder?.record,
+      prefixes: this.held.prefixesOf(folder),
       maxLength: this.held.defaultsOf(folder).maxLength,
       adapter: held?.id ?? false,
     };

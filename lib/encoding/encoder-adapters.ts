@@ -9,6 +9,7 @@ import type { AdapterRecord } from "../adapter/record.js";
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import type { ModelFolder } from "../model/folder.js";
+import type { ModelPrompts } from "../model/prompts.js";
 import { defaultMaxLength } from "../model-tokenizer.js";
 import type { NativeEncoder, Pooling, WeightStorage } from "../native/types.js";
 import { type MergeAdapterOptions, type MergeAdapterResult, mergeHeld } from "./merge-adapter.js";
@@ -30,6 +31,8 @@ export interface AdapterBase {
   model: ModelFolder;
   /** What the model itself was trained with. */
   record: AdapterRecord | undefined;
+  /** What sentence-transformers would put before texts. */
+  prompts: ModelPrompts | undefined;
   pooling: Pooling;
   /** How its matrices are held; undefined for float32. */
   storage: WeightStorage | undefined;
@@ -76,9 +79,14 @@ export class EncoderAdapters {
   defaultsOf(adapter: AdapterFolder | undefined, side: Side = "question1Prefix"): TextDefaults {
     const record = adapter?.record ?? this.base.record;
     return {
-      prefix: record?.[side] ?? "",
+      prefix: this.prefixesOf(adapter)?.[side] ?? "",
       maxLength: record?.maxLength ?? defaultMaxLength(this.base.model),
     };
+  }
+
+  /** What goes before texts of an adapter, or of the model itself, as far as one of them says. */
+  prefixesOf(adapter: AdapterFolder | undefined): ModelPrompts | undefined {
+    return adapter?.record ?? this.base.record ?? this.base.prompts;
   }
 
   /** @returns What is worth a warning. */

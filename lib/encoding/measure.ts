@@ -1,4 +1,3 @@
-import type { AdapterRecord } from "../adapter/record.js";
 import { beirFiles } from "../data/beir-folder.js";
 import type { ExampleColumns } from "../data/example-layout.js";
 import { type ExampleSource, loadExamples } from "../data/examples.js";
@@ -12,6 +11,7 @@ import type { Tokenizer } from "../data/tokenizer.js";
 import type { EvaluateFileOptions, RetrievalOptions } from "../encoder-options.js";
 import { PeftTrainError } from "../errors.js";
 import type { ModelFolder } from "../model/folder.js";
+import type { ModelPrompts } from "../model/prompts.js";
 import { requireMaxLength } from "../model-tokenizer.js";
 import type { NativeEncoder } from "../native/types.js";
 import { type OptionNames, requireKnownOptions } from "../option-names.js";
@@ -41,8 +41,8 @@ export interface Measured {
   model: ModelFolder;
   tokenizer: Tokenizer;
   engine: Pick<NativeEncoder, "info" | "encode">;
-  /** Of the adapter, if it has one. */
-  record: AdapterRecord | undefined;
+  /** What goes before texts, as far as the adapter or the model says. */
+  prefixes: ModelPrompts | undefined;
   /** Tokens of a text unless a call says otherwise. */
   maxLength: number;
   /** The engine's name of the adapter; false: the base model. */
@@ -55,7 +55,7 @@ export async function measureExamples(
   measured: Measured,
   options: EvaluateFileOptions,
 ): Promise<EvalMetrics> {
-  const { record, maxLength: trained, adapter } = measured;
+  const { prefixes, maxLength: trained, adapter } = measured;
   const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
   const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
   requireMaxLength(maxLength, measured.model);
@@ -66,8 +66,8 @@ export async function measureExamples(
     path: file,
     columns,
     kinds: [kind],
-    question1Prefix: options.question1Prefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
-    question2Prefix: options.question2Prefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+    question1Prefix: options.question1Prefix ?? prefixes?.question1Prefix ?? DEFAULT_PREFIX,
+    question2Prefix: options.question2Prefix ?? prefixes?.question2Prefix ?? DEFAULT_PREFIX,
     maxLength,
   };
   const stopped = (): boolean => options.signal?.aborted ?? false;
@@ -92,7 +92,7 @@ export async function measureRetrieval(
   measured: Measured,
   options: RetrievalOptions,
 ): Promise<RetrievalMetrics> {
-  const { record, maxLength: trained, adapter } = measured;
+  const { prefixes, maxLength: trained, adapter } = measured;
   const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
   const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
   const ks = checkedKs(options.ks) ?? DEFAULT_KS;
@@ -100,8 +100,8 @@ export async function measureRetrieval(
   const files = typeof from === "string" ? await beirFiles(from) : from;
   const source: RetrievalSource = {
     ...files,
-    queryPrefix: options.queryPrefix ?? record?.question1Prefix ?? DEFAULT_PREFIX,
-    corpusPrefix: options.corpusPrefix ?? record?.question2Prefix ?? DEFAULT_PREFIX,
+    queryPrefix: options.queryPrefix ?? prefixes?.question1Prefix ?? DEFAULT_PREFIX,
+    corpusPrefix: options.corpusPrefix ?? prefixes?.question2Prefix ?? DEFAULT_PREFIX,
     maxLength,
   };
   const stopped = (): boolean => options.signal?.aborted ?? false;

@@ -236,7 +236,7 @@ describe("export --format sentence-transformers", () => {
     });
     expect(read("st", "sentence_bert_config.json").max_seq_length).toBe(64);
     const wanted = await vectors("adapted-st", BASE, "--adapter=adapter");
-    const found = await vectors("st", "--model_name_or_path=st", "--prefix=query: ");
+    const found = await vectors("st", "--model_name_or_path=st");
     expect(
       worst(
         found.flatMap((row) => [...row]),

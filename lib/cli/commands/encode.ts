@@ -10,7 +10,8 @@ export const encodeCommand: CommandModule<object, FlagValues> = {
       .options({
         max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
         prefix: {
-          describe: "Put before every text; default: as the adapter was trained, or nothing",
+          describe:
+            "Put before every text; default: as the adapter was trained, the model's own prompt, or nothing",
           defaultDescription: undefined,
         },
         adapter: {

@@ -36,7 +36,8 @@ export const evalCommand: CommandModule<object, FlagValues> = {
         },
         max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
         prefix: {
-          describe: 'Put before both texts; default: as the adapter was trained, or "query: "',
+          describe:
+            'Put before both texts; default: as the adapter was trained, the model\'s own prompt, or "query: "',
           defaultDescription: undefined,
         },
       })

@@ -10,7 +10,8 @@ export const searchCommand: CommandModule<object, FlagValues> = {
       .options({
         max_length: { describe: "Tokens of the text; default: as the adapter was trained, or 128" },
         prefix: {
-          describe: "Put before the text; default: as the adapter was trained, or nothing",
+          describe:
+            "Put before the text; default: as the adapter was trained, the model's own prompt, or nothing",
           defaultDescription: undefined,
         },
         adapter: { group: "Options:", describe: "Folder of the adapter that the file was encoded with" },
