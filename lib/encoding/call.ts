@@ -1,5 +1,9 @@
+import { setImmediate } from "node:timers/promises";
 import { PeftTrainError } from "../errors.js";
 import type { TokenBatch } from "../native/types.js";
+
+/** Vectors of repeats that are copied without a look at the event loop: about a millisecond. */
+const COPIES_A_TURN = 2048;
 
 /** What is done to a text; texts that are treated alike may share one object. */
 export interface TextSettings {
@@ -125,14 +129,20 @@ export class EncodeCall {
   }
 
   /** Takes in the vectors of the texts that were taken first: [texts, dimension], of this call alone. */
-  addVectors(vectors: Float32Array, dimension: number): void {
+  async addVectors(vectors: Float32Array, dimension: number): Promise<void> {
     if (this.settled) return;
+    let copies = 0;
     const served = this.taken.splice(0, vectors.length / dimension);
     for (const [i, distinct] of served.entries()) {
       const vector = vectors.subarray(i * dimension, (i + 1) * dimension);
       distinct.vector = vector;
-      for (const [at, place] of distinct.places.entries())
+      for (const [at, place] of distinct.places.entries()) {
+        if (at > 0 && ++copies % COPIES_A_TURN === 0) {
+          await setImmediate();
+          if (this.settled) return;
+        }
         this.finish(place, at === 0 ? vector : vector.slice());
+      }
       distinct.places.length = 0;
     }
   }

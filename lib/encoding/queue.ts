@@ -163,7 +163,7 @@ export class EncodeQueue {
     for (const { call, texts } of parts) {
       const end = from + texts.length * this.dimension;
       // A copy: no caller sees the vectors of another in its buffer, or keeps them alive.
-      call.addVectors(rows.slice(from, end), this.dimension);
+      await call.addVectors(rows.slice(from, end), this.dimension);
       from = end;
     }
   }

@@ -91,6 +91,35 @@ describe("the queue of encode calls", () => {
     expect(native.batches.at(-1)?.texts).toEqual([3]);
   });
 
+  it("hands out the vectors of many repeats in small turns of the event loop", async () => {
+    const { native, encode } = start();
+    let turns = 0;
+    let running = true;
+    native.during = async () => {
+      await setTimeout(50); // until all texts are tokenised
+      turns = 0;
+    };
+    const ticks = (async () => {
+      for (; running; turns++) await setImmediate();
+    })();
+    const rows = await encode(new Array<string>(50_000).fill("7"));
+    const seen = turns;
+    running = false;
+    await ticks;
+    expect(rows.every((row) => row[0] === 7)).toBe(true);
+    expect(native.batches).toHaveLength(1);
+    expect(seen).toBeGreaterThan(10);
+    // A call that is stopped meanwhile gets nothing more.
+    const stop = new AbortController();
+    native.during = async () => void setTimeout(20).then(() => stop.abort());
+    await expect(
+      encode(new Array<string>(2_000_000).fill("8"), { signal: stop.signal }),
+    ).rejects.toMatchObject({
+      code: "ABORTED",
+    });
+    expect(numbers(await encode(["9"]))).toEqual([9]);
+  });
+
   it("fills batches by tokens and never above the limit, but for one text that is longer", async () => {
     const { native, encode } = start({ maxBatchTokens: 10 });
     const [short, long] = await Promise.all([encode(texts(1, 4, 4)), encode(texts(50, 1, 30))]);
