@@ -61,6 +61,22 @@ export class ResumableVectors implements AsyncDisposable {
       if (!resume) throw leftRows(file, found.rows);
       requireSame(file, found.settings, await settings());
     }
+    // Until there is an object that does it: a second Ctrl-C, which runs no `finally`, may come at any moment.
+    const remove = (): void => removePartial(file);
+    if (found === undefined) process.on("exit", remove);
+    try {
+      return await ResumableVectors.begin(file, dim, settings, found);
+    } finally {
+      process.off("exit", remove);
+    }
+  }
+
+  private static async begin(
+    file: string,
+    dim: number,
+    settings: () => Promise<VectorSettings>,
+    found: VectorCheckpoint | undefined,
+  ): Promise<ResumableVectors> {
     const partial = found ? await PartialFile.reopen(file, found.bytes) : await PartialFile.create(file);
     try {
       const stopped = found && { rows: found.rows, state: found.state };
@@ -103,19 +119,17 @@ export class ResumableVectors implements AsyncDisposable {
 
   /** Keeps what a later run can go on from, and nothing else; does nothing after `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
-    process.off("exit", this.removeWithoutCheckpoint);
-    if (this.done) return;
-    if (this.checkpoint === undefined) await this.file.abort();
-    else await this.file.close();
+    try {
+      if (this.done) return;
+      if (this.checkpoint === undefined) await this.file.abort();
+      else await this.file.close();
+    } finally {
+      process.off("exit", this.removeWithoutCheckpoint);
+    }
   }
 
   private readonly removeWithoutCheckpoint = (): void => {
-    if (this.done || this.checkpoint !== undefined) return;
-    try {
-      unlinkSync(PartialFile.nameFor(this.file.path));
-    } catch {
-      // Gone already.
-    }
+    if (!this.done && this.checkpoint === undefined) removePartial(this.file.path);
   };
 
   private see(texts: readonly string[]): void {
@@ -145,6 +159,14 @@ export class ResumableVectors implements AsyncDisposable {
     await file.write(`${JSON.stringify(checkpoint)}\n`);
     await file.commit();
     this.checkpoint = checkpoint;
+  }
+}
+
+function removePartial(file: string): void {
+  try {
+    unlinkSync(PartialFile.nameFor(file));
+  } catch {
+    // Gone already, or not there yet.
   }
 }
 
