@@ -26,16 +26,12 @@ export interface CallRequest {
 
 /** A text that waits for a batch. */
 interface ReadyText {
-  ids: Int32Array;
-  settings: TextSettings;
-  distinct: Distinct;
-}
-
-/** Texts of a call that are the same tokens for the same adapter. */
-interface Distinct {
-  /** Their places in the call, in order; the first is the one that is encoded. */
-  places: number[];
-  vector?: Float32Array;
+  /** Holds its tokens. */
+  tokens: TokenBatch;
+  /** Its number among them. */
+  text: number;
+  /** Its place in the call. */
+  place: number;
 }
 
 /**
@@ -54,12 +50,15 @@ export class EncodeCall {
   settled = false;
 
   private readonly rows: Float32Array[];
-  private readonly distinct = new Map<string, Distinct>();
+  /** Where each text came first, by what is done to it. Keys are the caller's own strings: a call of a million texts holds no others. */
+  private readonly first = new Map<TextSettings, Map<string, number>>();
+  /** Places of the texts that came again before the vector of the first was there. */
+  private readonly again = new Map<number, number[]>();
   private readonly ready: ReadyText[] = [];
   /** The next of `ready` to be taken. */
   private next = 0;
-  /** Taken, and without a vector; in order. */
-  private taken: Distinct[] = [];
+  /** Places of the texts that are taken and without a vector; in order. */
+  private taken: number[] = [];
   private done = 0;
   private resolve!: (rows: Float32Array[]) => void;
   private reject!: (error: unknown) => void;
@@ -92,34 +91,36 @@ export class EncodeCall {
   }
 
   /** Takes in the tokens of the next texts. */
-  addTokens({ ids, cuSeqlens }: TokenBatch): void {
-    const bytes = Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength);
-    for (let text = 1; text < cuSeqlens.length && !this.settled; text++) {
-      const [from, to] = [cuSeqlens[text - 1] as number, cuSeqlens[text] as number];
+  addTokens(tokens: TokenBatch): void {
+    const { length } = tokens.cuSeqlens;
+    for (let text = 0; text < length - 1 && !this.settled; text++) {
       const place = this.tokenized++;
-      const settings = this.settings(place);
-      const key = `${JSON.stringify(settings.adapter)}${bytes.toString("latin1", 4 * from, 4 * to)}`;
-      const known = this.distinct.get(key);
-      if (known === undefined) {
-        const distinct = { places: [place] };
-        this.distinct.set(key, distinct);
-        this.ready.push({ ids: ids.subarray(from, to), settings, distinct });
-        this.readyTokens += to - from;
-      } else if (known.vector === undefined) known.places.push(place);
-      else this.finish(place, known.vector.slice());
+      const first = this.firstPlace(place);
+      const vector = this.rows[first];
+      if (first === place) {
+        this.ready.push({ tokens, text, place });
+        this.readyTokens += lengthOf(tokens, text);
+      } else if (vector !== undefined) {
+        this.finish(place, vector.slice());
+      } else {
+        const places = this.again.get(first);
+        if (places === undefined) this.again.set(first, [place]);
+        else places.push(place);
+      }
     }
   }
 
   /** The next text that is tokenised and in no batch. */
   peek(): { length: number; settings: TextSettings } | undefined {
-    const text = this.ready[this.next];
-    return text && { length: text.ids.length, settings: text.settings };
+    const next = this.ready[this.next];
+    return next && { length: lengthOf(next.tokens, next.text), settings: this.settings(next.place) };
   }
 
   /** Tokens of the text that `peek` showed, which is now in a batch. */
   take(): Int32Array {
-    const { ids, distinct } = this.ready[this.next++] as ReadyText;
-    this.taken.push(distinct);
+    const { tokens, text, place } = this.ready[this.next++] as ReadyText;
+    const ids = tokens.ids.subarray(tokens.cuSeqlens[text], tokens.cuSeqlens[text + 1]);
+    this.taken.push(place);
     this.readyTokens -= ids.length;
     if (this.next === this.ready.length) {
       this.ready.length = 0;
@@ -132,19 +133,33 @@ export class EncodeCall {
   async addVectors(vectors: Float32Array, dimension: number): Promise<void> {
     if (this.settled) return;
     let copies = 0;
-    const served = this.taken.splice(0, vectors.length / dimension);
-    for (const [i, distinct] of served.entries()) {
+    for (const [i, first] of this.taken.splice(0, vectors.length / dimension).entries()) {
       const vector = vectors.subarray(i * dimension, (i + 1) * dimension);
-      distinct.vector = vector;
-      for (const [at, place] of distinct.places.entries()) {
-        if (at > 0 && ++copies % COPIES_A_TURN === 0) {
+      const again = this.again.get(first);
+      this.again.delete(first);
+      this.finish(first, vector);
+      for (const place of again ?? []) {
+        if (++copies % COPIES_A_TURN === 0) {
           await setImmediate();
           if (this.settled) return;
         }
-        this.finish(place, at === 0 ? vector : vector.slice());
+        this.finish(place, vector.slice());
       }
-      distinct.places.length = 0;
     }
+  }
+
+  /** Where the text of a place came first with the same done to it: there, or before. */
+  private firstPlace(place: number): number {
+    const settings = this.settings(place);
+    let places = this.first.get(settings);
+    if (places === undefined) {
+      places = new Map();
+      this.first.set(settings, places);
+    }
+    const text = this.texts[place] as string;
+    const found = places.get(text);
+    if (found === undefined) places.set(text, place);
+    return found ?? place;
   }
 
   private finish(place: number, vector: Float32Array): void {
@@ -166,10 +181,15 @@ export class EncodeCall {
     if (this.settled) return;
     this.settled = true;
     this.ready.length = 0;
-    this.distinct.clear();
+    this.first.clear();
+    this.again.clear();
     this.readyTokens = 0;
     this.request.signal?.removeEventListener("abort", this.abort);
     tell();
     this.onSettled(this);
   }
+}
+
+function lengthOf({ cuSeqlens }: TokenBatch, text: number): number {
+  return (cuSeqlens[text + 1] as number) - (cuSeqlens[text] as number);
 }
