@@ -1,23 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { unlinkSync } from "node:fs";
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import path from "node:path";
 import { outputError } from "./file-error.js";
+import { keepAtExit, removeAtExit } from "./unfinished-files.js";
 
 const BUFFER_BYTES = 256 * 1024;
-
-/** Temporary files of this thread that are not yet renamed: `process.exit`, as on a second Ctrl-C, runs no `finally`. */
-const unfinished = new Set<string>();
-
-function removeUnfinished(): void {
-  for (const temporary of unfinished) {
-    try {
-      unlinkSync(temporary);
-    } catch {
-      // Renamed or removed already.
-    }
-  }
-}
 
 /**
  * A file that appears whole or not at all: it is written beside its place under another name, synced, and renamed on
@@ -37,12 +24,11 @@ export class AtomicFile implements AsyncDisposable {
   static async create(file: string): Promise<AtomicFile> {
     const name = `.${path.basename(file)}.${randomBytes(6).toString("hex")}.tmp`;
     const temporary = path.join(path.dirname(file), name);
-    if (unfinished.size === 0) process.once("exit", removeUnfinished);
-    unfinished.add(temporary);
+    removeAtExit(temporary);
     try {
       return new AtomicFile(file, temporary, await open(temporary, "wx"));
     } catch (cause) {
-      forget(temporary);
+      keepAtExit(temporary);
       throw outputError(file, cause);
     }
   }
@@ -64,7 +50,7 @@ export class AtomicFile implements AsyncDisposable {
       await this.handle.sync();
       await this.handle.close();
       await rename(this.temporary, this.path);
-      forget(this.temporary);
+      keepAtExit(this.temporary);
       await syncFolder(path.dirname(this.path));
       this.done = true;
     } catch (cause) {
@@ -79,7 +65,7 @@ export class AtomicFile implements AsyncDisposable {
     this.done = true;
     await this.handle.close().catch(() => {}); // closed already when the rename failed
     await unlink(this.temporary).catch(() => {});
-    forget(this.temporary);
+    keepAtExit(this.temporary);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -97,11 +83,6 @@ export class AtomicFile implements AsyncDisposable {
       throw outputError(this.path, cause);
     }
   }
-}
-
-function forget(temporary: string): void {
-  unfinished.delete(temporary);
-  if (unfinished.size === 0) process.off("exit", removeUnfinished);
 }
 
 /** The system may write less than it was asked to. */

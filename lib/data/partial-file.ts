@@ -2,6 +2,7 @@ import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import path from "node:path";
 import { syncFolder, writeAll } from "./atomic-file.js";
 import { outputError } from "./file-error.js";
+import { keepAtExit, removeAtExit } from "./unfinished-files.js";
 
 /**
  * A file that grows beside its place, as NAME.partial, and gets its name on `commit`. What was synced is there after a kill or a power
@@ -21,9 +22,16 @@ export class PartialFile {
     return `${file}.partial`;
   }
 
-  /** In place of a partial file that was there. */
+  /** In place of a partial file that was there. It goes when the process exits, until `keep`. */
   static async create(file: string): Promise<PartialFile> {
-    return PartialFile.open(file, "w", 0);
+    const name = PartialFile.nameFor(file);
+    removeAtExit(name);
+    try {
+      return await PartialFile.open(file, "w", 0);
+    } catch (error) {
+      keepAtExit(name); // what is there is not ours
+      throw error;
+    }
   }
 
   /** Goes on after the first `bytes` of a partial file; what follows them is cut off. */
@@ -65,6 +73,11 @@ export class PartialFile {
     });
   }
 
+  /** From now on there is something in it to go on from. */
+  keep(): void {
+    keepAtExit(PartialFile.nameFor(this.path));
+  }
+
   /** Syncs the file and gives it its name, in place of a file that was there. */
   async commit(options: { overwriteStart?: Uint8Array } = {}): Promise<void> {
     await this.sync();
@@ -73,6 +86,7 @@ export class PartialFile {
       await this.handle.sync();
       await this.close();
       await rename(PartialFile.nameFor(this.path), this.path);
+      this.keep();
       await syncFolder(path.dirname(this.path));
     });
   }
@@ -89,6 +103,7 @@ export class PartialFile {
     if (this.closed) return;
     await this.close();
     await unlink(PartialFile.nameFor(this.path)).catch(() => {});
+    this.keep(); // it is gone
   }
 
   private async checked(work: () => Promise<void>): Promise<void> {

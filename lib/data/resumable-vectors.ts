@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { unlinkSync } from "node:fs";
 import { readFile, unlink } from "node:fs/promises";
 import { PeftTrainError } from "../errors.js";
 import { AtomicFile } from "./atomic-file.js";
@@ -39,7 +38,6 @@ export class ResumableVectors implements AsyncDisposable {
     private checkpoint: VectorCheckpoint | undefined,
   ) {
     this.resumedRows = checkpoint?.rows ?? 0;
-    process.on("exit", this.removeWithoutCheckpoint);
   }
 
   /** Rows of an earlier run. Their texts go to `skip`, in order, before anything is written. */
@@ -61,22 +59,6 @@ export class ResumableVectors implements AsyncDisposable {
       if (!resume) throw leftRows(file, found.rows);
       requireSame(file, found.settings, await settings());
     }
-    // Until there is an object that does it: a second Ctrl-C, which runs no `finally`, may come at any moment.
-    const remove = (): void => removePartial(file);
-    if (found === undefined) process.on("exit", remove);
-    try {
-      return await ResumableVectors.begin(file, dim, settings, found);
-    } finally {
-      process.off("exit", remove);
-    }
-  }
-
-  private static async begin(
-    file: string,
-    dim: number,
-    settings: () => Promise<VectorSettings>,
-    found: VectorCheckpoint | undefined,
-  ): Promise<ResumableVectors> {
     const partial = found ? await PartialFile.reopen(file, found.bytes) : await PartialFile.create(file);
     try {
       const stopped = found && { rows: found.rows, state: found.state };
@@ -119,18 +101,10 @@ export class ResumableVectors implements AsyncDisposable {
 
   /** Keeps what a later run can go on from, and nothing else; does nothing after `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      if (this.done) return;
-      if (this.checkpoint === undefined) await this.file.abort();
-      else await this.file.close();
-    } finally {
-      process.off("exit", this.removeWithoutCheckpoint);
-    }
+    if (this.done) return;
+    if (this.checkpoint === undefined) await this.file.abort();
+    else await this.file.close();
   }
-
-  private readonly removeWithoutCheckpoint = (): void => {
-    if (!this.done && this.checkpoint === undefined) removePartial(this.file.path);
-  };
 
   private see(texts: readonly string[]): void {
     for (const text of texts) this.hash.update(`${text.length}:${text}`);
@@ -159,14 +133,7 @@ export class ResumableVectors implements AsyncDisposable {
     await file.write(`${JSON.stringify(checkpoint)}\n`);
     await file.commit();
     this.checkpoint = checkpoint;
-  }
-}
-
-function removePartial(file: string): void {
-  try {
-    unlinkSync(PartialFile.nameFor(file));
-  } catch {
-    // Gone already, or not there yet.
+    this.file.keep();
   }
 }
 
