@@ -55,10 +55,8 @@ export async function measureExamples(
   measured: Measured,
   options: EvaluateFileOptions,
 ): Promise<EvalMetrics> {
-  const { prefixes, maxLength: trained, adapter } = measured;
-  const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
-  const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
-  requireMaxLength(maxLength, measured.model);
+  const { adapter } = measured;
+  const { maxLength, batchSize, prefixes, stopped } = settled(measured, options);
   const { columns = {} } = options;
   requireKnownOptions(columns, EXAMPLE_COLUMNS, "columns");
   const kind = columns.negatives?.length ? "negatives" : columns.score ? "scores" : "labels";
@@ -66,11 +64,10 @@ export async function measureExamples(
     path: file,
     columns,
     kinds: [kind],
-    question1Prefix: options.question1Prefix ?? prefixes?.question1Prefix ?? DEFAULT_PREFIX,
-    question2Prefix: options.question2Prefix ?? prefixes?.question2Prefix ?? DEFAULT_PREFIX,
+    question1Prefix: options.question1Prefix ?? prefixes.question1Prefix,
+    question2Prefix: options.question2Prefix ?? prefixes.question2Prefix,
     maxLength,
   };
-  const stopped = (): boolean => options.signal?.aborted ?? false;
   const dataset = await loadExamples(source, measured.tokenizer, (bytesRead, bytesTotal) => {
     if (stopped()) throw evaluationStopped(file);
     options.onRead?.(bytesRead, bytesTotal);
@@ -92,19 +89,16 @@ export async function measureRetrieval(
   measured: Measured,
   options: RetrievalOptions,
 ): Promise<RetrievalMetrics> {
-  const { prefixes, maxLength: trained, adapter } = measured;
-  const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
-  const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
+  const { adapter } = measured;
+  const { maxLength, batchSize, prefixes, stopped } = settled(measured, options);
   const ks = checkedKs(options.ks) ?? DEFAULT_KS;
-  requireMaxLength(maxLength, measured.model);
   const files = typeof from === "string" ? await beirFiles(from) : from;
   const source: RetrievalSource = {
     ...files,
-    queryPrefix: options.queryPrefix ?? prefixes?.question1Prefix ?? DEFAULT_PREFIX,
-    corpusPrefix: options.corpusPrefix ?? prefixes?.question2Prefix ?? DEFAULT_PREFIX,
+    queryPrefix: options.queryPrefix ?? prefixes.question1Prefix,
+    corpusPrefix: options.corpusPrefix ?? prefixes.question2Prefix,
     maxLength,
   };
-  const stopped = (): boolean => options.signal?.aborted ?? false;
   const set = await loadRetrievalSet(source, measured.tokenizer, (file, bytesRead, bytesTotal) => {
     if (stopped()) throw evaluationStopped(file);
     options.onRead?.(file, bytesRead, bytesTotal);
@@ -120,6 +114,22 @@ export async function measureRetrieval(
   });
   if (metrics === undefined) throw evaluationStopped(files.corpus);
   return metrics;
+}
+
+/** What either way of measuring asks of its options, and has where they say nothing. @throws USAGE */
+function settled(
+  { model, prefixes, maxLength: trained }: Measured,
+  options: Pick<EvaluateFileOptions, "maxLength" | "batchSize" | "signal">,
+) {
+  const maxLength = checkedOption("max_length", "maxLength", options.maxLength) ?? trained;
+  const batchSize = checkedOption("per_device_eval_batch_size", "batchSize", options.batchSize) ?? 128;
+  requireMaxLength(maxLength, model);
+  return {
+    maxLength,
+    batchSize,
+    prefixes: prefixes ?? { question1Prefix: DEFAULT_PREFIX, question2Prefix: DEFAULT_PREFIX },
+    stopped: (): boolean => options.signal?.aborted ?? false,
+  };
 }
 
 function evaluationStopped(file: string): PeftTrainError {

@@ -128,7 +128,9 @@ async function measure(
   { queue, settings }: MergeSite,
   signal: AbortSignal | undefined,
 ): Promise<VectorDrift> {
-  const vectors = (adapter: string): Promise<Float32Array[]> =>
-    queue.encode({ texts, settings: () => ({ ...settings, adapter }), normalize: true, signal });
+  const vectors = (adapter: string): Promise<Float32Array[]> => {
+    const all = { ...settings, adapter };
+    return queue.encode({ texts, settings: () => all, normalize: true, signal });
+  };
   return vectorDrift(texts, await vectors(from), await vectors(to));
 }
