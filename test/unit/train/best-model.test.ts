@@ -1,15 +1,13 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { PeftTrainError } from "../../../lib/errors.js";
 import type { NativeEncoder } from "../../../lib/native/types.js";
 import { metricsOf } from "../../../lib/train/evaluation/evaluate.js";
 import type { TrainOptions } from "../../../lib/train/options/options.js";
 import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
-import { writePairs } from "../../support/pairs-file.js";
-import { temporaryFolder } from "../../support/temporary-folder.js";
-import { writeTinyModel } from "../../support/tiny-model.js";
+import { fakeTraining } from "../../support/fake-training.js";
 
 /** ROC AUC after each number of steps; the engine counts them in the adapter's one weight. */
 const CURVE = [0.5, 0.55, 0.6, 0.7, 0.65, 0.8, 0.75, 0.7, 0.6, 0.6, 0.6];
@@ -24,31 +22,7 @@ vi.mock(import("../../../lib/train/evaluation/evaluate.js"), async (original) =>
   }) as never,
 }));
 
-const temporary = temporaryFolder();
-let count = 0;
-let model: string;
-let pairs: string;
-let evalPairs: string;
-
-beforeAll(() => {
-  model = writeTinyModel(temporary.path("model"));
-  pairs = writePairs(temporary.path("train.csv"), 23);
-  evalPairs = writePairs(temporary.path("eval.csv"), 12, 2);
-});
-
-/** Two epochs of five steps. */
-function options(changes: Partial<TrainOptions> = {}): TrainOptions {
-  return {
-    modelNameOrPath: model,
-    datasetName: pairs,
-    evalDatasetName: evalPairs,
-    outputDir: temporary.path(`out-${count++}`),
-    perDeviceTrainBatchSize: 5,
-    numTrainEpochs: 2,
-    evalSteps: 1,
-    ...changes,
-  };
-}
+const { temporary, options } = fakeTraining({ options: { evalSteps: 1 } });
 
 const start = (given: TrainOptions, engine = new FakeEngine()) => train(given, { engine: () => engine });
 

@@ -1,9 +1,8 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { PeftTrainError } from "../../../lib/errors.js";
 import { openModelFolder } from "../../../lib/model/folder.js";
-import type { TrainEvent } from "../../../lib/train/events.js";
 import { requireTrainable } from "../../../lib/train/options/full-training.js";
 import {
   resolveOptions,
@@ -12,45 +11,16 @@ import {
 } from "../../../lib/train/options/options.js";
 import { modelCard } from "../../../lib/train/output/model-card.js";
 import { planRun } from "../../../lib/train/preparation.js";
-import { type TrainRun, train } from "../../../lib/train/train.js";
+import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
-import { writePairs } from "../../support/pairs-file.js";
-import { temporaryFolder } from "../../support/temporary-folder.js";
-import { writeTinyModel } from "../../support/tiny-model.js";
+import { collect, fakeTraining } from "../../support/fake-training.js";
 
-const temporary = temporaryFolder();
-let count = 0;
-let model: string;
-let pairs: string;
-let evalPairs: string;
-
-beforeAll(() => {
-  model = writeTinyModel(temporary.path("model"), { config: { torch_dtype: "float16", mine: 1 } });
-  pairs = writePairs(temporary.path("train.csv"), 23);
-  evalPairs = writePairs(temporary.path("eval.csv"), 12, 2);
+const { files, options } = fakeTraining({
+  options: { usePeft: false, learningRate: 2e-5 },
+  model: { config: { torch_dtype: "float16", mine: 1 } },
 });
 
-function options(changes: Partial<TrainOptions> = {}): TrainOptions {
-  return {
-    modelNameOrPath: model,
-    datasetName: pairs,
-    evalDatasetName: evalPairs,
-    outputDir: temporary.path(`out-${count++}`),
-    usePeft: false,
-    learningRate: 2e-5,
-    perDeviceTrainBatchSize: 5,
-    numTrainEpochs: 2,
-    ...changes,
-  };
-}
-
 const start = (given: TrainOptions, engine = new FakeEngine()) => train(given, { engine: () => engine });
-
-async function collect(run: TrainRun): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of run) events.push(event);
-  return events;
-}
 
 const json = (...names: string[]) => JSON.parse(readFileSync(join(...names), "utf8"));
 
@@ -210,7 +180,7 @@ describe("without use_peft is refused", () => {
   }
 
   it("a quantised model", async () => {
-    const folder = await openModelFolder(model);
+    const folder = await openModelFolder(files.model);
     const quantized = {
       format: "nf4",
       blockSize: 64,
@@ -226,7 +196,7 @@ describe("without use_peft is refused", () => {
 
 it("a run does not write over the model that it reads, whatever it trains", async () => {
   for (const usePeft of [true, false]) {
-    const given = options({ outputDir: model, overwriteOutputDir: true, usePeft });
+    const given = options({ outputDir: files.model, overwriteOutputDir: true, usePeft });
     await expect(start(given).result).rejects.toMatchObject({
       code: "USAGE",
       message: expect.stringContaining("is the folder of the model itself"),

@@ -1,45 +1,15 @@
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { TrainEvent } from "../../../lib/train/events.js";
-import type { TrainOptions } from "../../../lib/train/options/options.js";
-import { type TrainRun, train } from "../../../lib/train/train.js";
+import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
-import { writePairs } from "../../support/pairs-file.js";
-import { temporaryFolder } from "../../support/temporary-folder.js";
-import { writeTinyModel } from "../../support/tiny-model.js";
+import { collect, fakeTraining } from "../../support/fake-training.js";
 
-const temporary = temporaryFolder();
-let count = 0;
-let model: string;
-let pairs: string;
-let evalPairs: string;
-
-beforeAll(() => {
-  model = writeTinyModel(temporary.path("model"));
-  pairs = writePairs(temporary.path("train.csv"), 23);
-  evalPairs = writePairs(temporary.path("eval.csv"), 12, 2);
-});
-
-/** Two epochs of five steps. */
-const options = (changes: Partial<TrainOptions> = {}): TrainOptions => ({
-  modelNameOrPath: model,
-  datasetName: pairs,
-  evalDatasetName: evalPairs,
-  outputDir: temporary.path(`out-${count++}`),
-  perDeviceTrainBatchSize: 5,
-  numTrainEpochs: 2,
-  ...changes,
-});
+const { options } = fakeTraining();
 
 function engineOn(device: string): FakeEngine {
   const engine = new FakeEngine();
   engine.device = device;
   return engine;
-}
-
-async function collect(run: TrainRun): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of run) events.push(event);
-  return events;
 }
 
 /** What does not depend on the clock, the device and the folder. */

@@ -1,41 +1,14 @@
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { PeftTrainError } from "../../../lib/errors.js";
-import type { TrainEvent } from "../../../lib/train/events.js";
 import type { TrainOptions } from "../../../lib/train/options/options.js";
-import { type TrainRun, train } from "../../../lib/train/train.js";
+import { train } from "../../../lib/train/train.js";
 import { FakeEngine } from "../../support/fake-engine.js";
+import { collect, fakeTraining } from "../../support/fake-training.js";
 import { writePairs } from "../../support/pairs-file.js";
-import { temporaryFolder } from "../../support/temporary-folder.js";
-import { writeTinyModel } from "../../support/tiny-model.js";
 
-const temporary = temporaryFolder();
-let count = 0;
-let model: string;
-let pairs: string;
-let evalPairs: string;
-
-beforeAll(() => {
-  model = writeTinyModel(temporary.path("model"));
-  pairs = writePairs(temporary.path("train.csv"), 23);
-  evalPairs = writePairs(temporary.path("eval.csv"), 12, 2);
-});
-
-/** Two epochs of five steps. */
-function options(changes: Partial<TrainOptions> = {}): TrainOptions {
-  return {
-    modelNameOrPath: model,
-    datasetName: pairs,
-    evalDatasetName: evalPairs,
-    outputDir: temporary.path(`out-${count++}`),
-    perDeviceTrainBatchSize: 5,
-    numTrainEpochs: 2,
-    loggingSteps: 3,
-    checkpointingSteps: 2,
-    ...changes,
-  };
-}
+const { temporary, files, options } = fakeTraining({ options: { loggingSteps: 3, checkpointingSteps: 2 } });
 
 const start = (given: TrainOptions, engine = new FakeEngine()) => train(given, { engine: () => engine });
 
@@ -47,12 +20,6 @@ async function killedAt(step: number, given: TrainOptions): Promise<void> {
     return undefined;
   };
   await expect(start(given, engine).result).rejects.toMatchObject({ code: "INTERNAL" });
-}
-
-async function collect(run: TrainRun): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of run) events.push(event);
-  return events;
 }
 
 const weights = (given: TrainOptions) => readFileSync(join(given.outputDir, "adapter_model.safetensors"));
@@ -183,7 +150,7 @@ describe("a run that goes on from a checkpoint", () => {
     const given = options();
     await killedAt(5, given);
     const other = writePairs(temporary.path("other.csv"), 23, 9);
-    cpSync(model, temporary.path("other-model"), { recursive: true });
+    cpSync(files.model, temporary.path("other-model"), { recursive: true });
     const tokenizer = temporary.path("other-model", "tokenizer.json");
     writeFileSync(tokenizer, `${readFileSync(tokenizer, "utf8")} `);
     const cases: [Partial<TrainOptions>, RegExp][] = [
@@ -213,7 +180,7 @@ describe("a run that goes on from a checkpoint", () => {
     const given = options({ lrSchedulerType: "constant", maxTrainSteps: 3, checkpointingSteps: "epoch" });
     await start(given).result;
     const moved = temporary.path("moved.csv");
-    cpSync(pairs, moved);
+    cpSync(files.pairs, moved);
     const engine = new FakeEngine();
     const longer = {
       ...given,
