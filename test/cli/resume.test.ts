@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { findCheckpoint } from "../../lib/train/checkpoint/find-checkpoint.js";
 import { outcome, runCli, startCli } from "../support/cli.js";
+import { skips } from "../support/skips.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 import { mulberry32 } from "../support/tiny-model.js";
 
@@ -157,62 +158,67 @@ it("a run that is asked twice to stop ends at once, and its checkpoints stay who
 /** Whether this user may mount a file system in a namespace of its own. */
 const mayMount = spawnSync("unshare", ["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status === 0;
 
-describe.skipIf(!mayMount)("a disk that is full", () => {
-  it("fails the save, keeps the last checkpoint, says so, and the run goes on once there is room", async () => {
-    mkdirSync(temporary.path("disk"));
-    const script = `
+describe.skipIf(skips(!mayMount, "this user may not mount a file system, so no disk can be full"))(
+  "a disk that is full",
+  () => {
+    it("fails the save, keeps the last checkpoint, says so, and the run goes on once there is room", async () => {
+      mkdirSync(temporary.path("disk"));
+      const script = `
       mount -t tmpfs -o size=1200k tmpfs disk || exit 9
       "$@"; echo "ended with $?" >&2
       ls -A disk disk/out >&2
       mount -o remount,size=16m disk
       "$@" --resume_from_checkpoint=latest || exit 8
       cp -r disk/out from-disk`;
-    const command = [process.execPath, BIN, ...args("disk/out", "--checkpointing_steps=10")];
-    const child = spawn("unshare", ["-Urm", "sh", "-c", script, "sh", ...command], { cwd: temporary.path() });
-    const { code, stdout, stderr } = await outcome(child);
-    expect(code, stderr).toBe(0);
-    expect(stderr).toMatch(/^error: step 30 of 60: .*No space left.*step_20 of step 20 is whole\)$/im);
-    expect(stderr).toMatch(
-      /^hint: Make room, then go on with the same command and --resume_from_checkpoint=latest/m,
-    );
-    expect(stderr).toMatch(/ended with 1\ndisk:\nout\n\ndisk\/out:\nstep_10\nstep_20\ntrain_log\.jsonl\n/);
-    expect(stdout).toMatch(/"event":"resumed".*"step":20/);
-    expect(weights("from-disk").equals(weights("whole"))).toBe(true);
-  });
+      const command = [process.execPath, BIN, ...args("disk/out", "--checkpointing_steps=10")];
+      const child = spawn("unshare", ["-Urm", "sh", "-c", script, "sh", ...command], {
+        cwd: temporary.path(),
+      });
+      const { code, stdout, stderr } = await outcome(child);
+      expect(code, stderr).toBe(0);
+      expect(stderr).toMatch(/^error: step 30 of 60: .*No space left.*step_20 of step 20 is whole\)$/im);
+      expect(stderr).toMatch(
+        /^hint: Make room, then go on with the same command and --resume_from_checkpoint=latest/m,
+      );
+      expect(stderr).toMatch(/ended with 1\ndisk:\nout\n\ndisk\/out:\nstep_10\nstep_20\ntrain_log\.jsonl\n/);
+      expect(stdout).toMatch(/"event":"resumed".*"step":20/);
+      expect(weights("from-disk").equals(weights("whole"))).toBe(true);
+    });
 
-  /** Runs the command on a disk of so many kilobytes; what it leaves is listed on stderr. */
-  const onDisk = (kilobytes: number, ...more: string[]) => {
-    const folder = `disk-${kilobytes}`;
-    mkdirSync(temporary.path(folder));
-    const script = `
+    /** Runs the command on a disk of so many kilobytes; what it leaves is listed on stderr. */
+    const onDisk = (kilobytes: number, ...more: string[]) => {
+      const folder = `disk-${kilobytes}`;
+      mkdirSync(temporary.path(folder));
+      const script = `
       mount -t tmpfs -o size=${kilobytes}k tmpfs ${folder} || exit 9
       "$@"; echo "ended with $?" >&2
       ls -A ${folder} ${folder}/out >&2`;
-    const command = [process.execPath, BIN, ...args(`${folder}/out`, "--max_train_steps=4", ...more)];
-    return outcome(
-      spawn("unshare", ["-Urm", "sh", "-c", script, "sh", ...command], { cwd: temporary.path() }),
-    );
-  };
+      const command = [process.execPath, BIN, ...args(`${folder}/out`, "--max_train_steps=4", ...more)];
+      return outcome(
+        spawn("unshare", ["-Urm", "sh", "-c", script, "sh", ...command], { cwd: temporary.path() }),
+      );
+    };
 
-  it("at the end of a run without checkpoints leaves no half of an adapter, and says that nothing was saved", async () => {
-    const { stderr } = await onDisk(204);
-    expect(stderr).toMatch(
-      /^error: step 4 of 4: .*[Nn]o space left.* \(there is no checkpoint; nothing was saved\)\nhint: Make room or/m,
-    );
-    expect(stderr).toMatch(/ended with 1\nls: cannot access .*\ndisk-204:\n$/);
-  });
+    it("at the end of a run without checkpoints leaves no half of an adapter, and says that nothing was saved", async () => {
+      const { stderr } = await onDisk(204);
+      expect(stderr).toMatch(
+        /^error: step 4 of 4: .*[Nn]o space left.* \(there is no checkpoint; nothing was saved\)\nhint: Make room or/m,
+      );
+      expect(stderr).toMatch(/ended with 1\nls: cannot access .*\ndisk-204:\n$/);
+    });
 
-  it("at the report leaves the adapter, and says how to make the report again", async () => {
-    const { stderr } = await onDisk(280);
-    expect(stderr).toMatch(
-      /^hint: All else is there. Make room, then: npx peft-train report .*disk-280\/out$/m,
-    );
-    expect(stderr).toMatch(
-      /ended with 1\ndisk-280:\nout\n\ndisk-280\/out:\nadapter_config\.json\nadapter_model/,
-    );
-    expect(stderr).not.toContain("report.html\n");
-  });
-});
+    it("at the report leaves the adapter, and says how to make the report again", async () => {
+      const { stderr } = await onDisk(280);
+      expect(stderr).toMatch(
+        /^hint: All else is there. Make room, then: npx peft-train report .*disk-280\/out$/m,
+      );
+      expect(stderr).toMatch(
+        /ended with 1\ndisk-280:\nout\n\ndisk-280\/out:\nadapter_config\.json\nadapter_model/,
+      );
+      expect(stderr).not.toContain("report.html\n");
+    });
+  },
+);
 
 it("a limit on the size of files is an error like a full disk, and no signal that kills", async () => {
   const command = [process.execPath, BIN, ...args("limited", "--max_train_steps=2")];
