@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "adam_oracle.h"
 #include "check.h"
 #include "oracle.h"
 #include "weights/safetensors.h"
@@ -136,34 +137,11 @@ PEFT_TEST(a_model_that_trains_embeds_as_a_frozen_one) {
 PEFT_TEST(adam_follows_its_formula_for_every_parameter) {
   const Setup setup;
   const auto session = setup.session();
-  AdamOptions adam;
-  adam.learning_rate = 1e-3;
-  adam.weight_decay = 0.1;
-  std::map<std::string, at::Tensor> p, m, v;
-  for (const auto& [key, value] : setup.bert) {
-    if (is_pooler(key)) continue;
-    p[key] = value.flatten().to(at::kDouble);
-    m[key] = v[key] = at::zeros_like(p[key]);
-  }
-  for (uint32_t step = 0; step < 3; step++) {
-    Floats gradients;
-    session->gradients(setup.batch, {0, step, 1000}, gradients);
-    double squares = 0;
-    for (const auto& [key, g] : gradients)
-      squares += as_tensor(g).to(at::kDouble).square().sum().item<double>();
-    const double norm = std::sqrt(squares), clip = norm > 0.01 ? 0.01 / (norm + 1e-6) : 1;
-    const StepResult result = session->step(setup.batch, {{0, step, 1000}, adam, 0.01});
-    check(std::abs(result.grad_norm - norm) < 1e-6 * norm, "gradient norm");
-    const double c1 = 1 - std::pow(0.9, step + 1), c2 = 1 - std::pow(0.999, step + 1);
-    for (auto& [key, value] : p) {
-      const at::Tensor g = as_tensor(gradients.at(key)).to(at::kDouble) * clip;
-      m[key] = 0.9 * m[key] + 0.1 * g;
-      v[key] = 0.999 * v[key] + 0.001 * g * g;
-      const bool decays = !key.ends_with(".bias") && key.find("LayerNorm") == std::string::npos;
-      if (decays) value = value * (1 - 1e-3 * 0.1);
-      value = value - 1e-3 * (m[key] / c1) / ((v[key] / c2).sqrt() + 1e-8);
-    }
-  }
+  Weights trained = setup.bert;
+  std::erase_if(trained, [](const auto& each) { return is_pooler(each.first); });
+  const Weights p = follow_adam(*session, setup.batch, trained, [](const std::string& key) {
+    return !key.ends_with(".bias") && key.find("LayerNorm") == std::string::npos;
+  });
   const Floats weights = session->model_weights();
   check(weights.size() == p.size(), "number of parameters");
   for (const auto& [key, value] : weights) {
