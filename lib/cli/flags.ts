@@ -18,7 +18,10 @@ export const OUTPUT_FLAGS = {
   quiet: { type: "boolean", group: "Display:", describe: "Print warnings and errors only" },
 } as const satisfies Record<string, Options>;
 
-/** A training option as yargs shows it. Values stay text, so that an error can show what was typed. */
+/**
+ * A training option as yargs shows it, with its other name, also where `changes` describe it anew. Values stay text, so that
+ * an error can show what was typed.
+ */
 export function flagOf(name: OptionName, changes: Options = {}): Options {
   const definition: OptionDefinition = TRAIN_OPTIONS[name];
   const choices =
@@ -26,15 +29,19 @@ export function flagOf(name: OptionName, changes: Options = {}): Options {
   const required = definition.type === "string" && definition.required ? " [required]" : "";
   const alias = definition.alias === undefined ? "" : `; also --${definition.alias}`;
   const fallback = definition.default;
+  const { describe, ...others } = changes;
   return {
     ...(definition.type === "boolean" ? { type: "boolean" } : {}),
     // As Python's argparse takes them: every word up to the next flag.
     ...(["targets", "names", "numbers"].includes(definition.type) ? { array: true } : {}),
     ...(definition.alias === undefined ? {} : { alias: definition.alias }),
     group: `${definition.group}:`,
-    describe: definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + alias + choices + required,
+    describe:
+      typeof describe === "string"
+        ? describe + alias
+        : definition.doc.charAt(0).toUpperCase() + definition.doc.slice(1) + alias + choices + required,
     ...(fallback === null || fallback === false ? {} : { defaultDescription: shown(fallback) }),
-    ...changes,
+    ...others,
   };
 }
 

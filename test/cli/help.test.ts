@@ -48,6 +48,16 @@ describe("--help", () => {
     );
   });
 
+  it("of every command that takes a model says its two names", async () => {
+    const commands = ["train", "train-many", "verify-resume", "eval", "encode", "search"];
+    commands.push("quantize", "merge", "export", "convert", "diff");
+    for (const command of commands) {
+      const { stdout } = await runCli([command, "--help"]);
+      const words = stdout.replaceAll(/\s+/g, " ");
+      expect(words, command).toMatch(/ --model_name_or_path [^[]*?; also --model /);
+    }
+  });
+
   for (const [command, flag] of [
     ["train", "--learning_rate"],
     ["demo", "--output_dir"],

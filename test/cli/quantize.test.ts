@@ -109,6 +109,12 @@ describe("quantize", () => {
   const refusals: [args: string[], code: number, message: RegExp][] = [
     [["quantize", "--out=x"], 2, /the folder of a model is required/],
     [["quantize", "model"], 2, /--out is required/],
+    [["quantize", "--model=model"], 2, /--out is required/],
+    [
+      ["quantize", "model", "--model=other", "--out=x"],
+      2,
+      /two models: model and --model_name_or_path=other/,
+    ],
     [["quantize", "model", "--out="], 2, /--out needs a value/],
     [["quantize", "model", "twice", "--out=x"], 2, /unexpected argument twice/],
     [["quantize", "model", "--out=x", "--bnb_4bit_quant_type=nf5"], 2, /=nf5: expected one of nf4, fp4/],

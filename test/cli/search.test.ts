@@ -5,7 +5,7 @@ import { runCli } from "../support/cli.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
 
 const temporary = temporaryFolder();
-const MODEL = `--model_name_or_path=${fileURLToPath(new URL("../../data/encoder", import.meta.url))}`;
+const MODEL = `--model=${fileURLToPath(new URL("../../data/encoder", import.meta.url))}`;
 const run = (...args: string[]) => runCli([...args, MODEL], { cwd: temporary.path() });
 const TEXTS = [
   "How do I learn to swim?",

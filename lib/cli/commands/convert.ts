@@ -1,7 +1,6 @@
 import type { CommandModule } from "yargs";
 import { CONVERT_TYPES, KEY_LAYOUTS } from "../../merge/convert.js";
-import { type FlagValues, OUTPUT_FLAGS } from "../flags.js";
-import { MODEL_FLAG } from "./merge.js";
+import { type FlagValues, flagOf, OUTPUT_FLAGS } from "../flags.js";
 
 export const convertCommand: CommandModule<object, FlagValues> = {
   command: "convert [source]",
@@ -21,11 +20,10 @@ export const convertCommand: CommandModule<object, FlagValues> = {
           describe: `Adapters: names of tensors, as for an encoder or for one that is model of a wrapper (${KEY_LAYOUTS.join(", ")})`,
           defaultDescription: "plain",
         },
-        model_name_or_path: {
-          ...MODEL_FLAG.model_name_or_path,
-          describe:
-            "Base model of an adapter of PiSSA or OLoRA that PEFT saved, which becomes plain LoRA; also --model",
-        },
+        model_name_or_path: flagOf("model_name_or_path", {
+          group: "Options:",
+          describe: "Base model of an adapter of PiSSA or OLoRA that PEFT saved, which becomes plain LoRA",
+        }),
         ...OUTPUT_FLAGS,
       })
       .example("$0 convert models/e5-small-v2-nf4 --out models/e5-small-v2-again", "4 bits to float32")

@@ -1,6 +1,6 @@
 import type { CommandModule } from "yargs";
 import { type FlagValues, flagOf, OUTPUT_FLAGS } from "../flags.js";
-import { MODEL_FLAG, PROBE_FLAGS } from "./merge.js";
+import { PROBE_FLAGS } from "./merge.js";
 
 export const diffCommand: CommandModule<object, FlagValues> = {
   command: "diff [adapters..]",
@@ -8,10 +8,10 @@ export const diffCommand: CommandModule<object, FlagValues> = {
   builder: (yargs) =>
     yargs
       .options({
-        model_name_or_path: {
-          ...MODEL_FLAG.model_name_or_path,
-          describe: "Base model: compare the vectors of texts as well; also --model",
-        },
+        model_name_or_path: flagOf("model_name_or_path", {
+          group: "Options:",
+          describe: "Base model: compare the vectors of texts as well",
+        }),
         ...PROBE_FLAGS,
         num_threads: flagOf("num_threads", { group: "Options:" }),
         ...OUTPUT_FLAGS,

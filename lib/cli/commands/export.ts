@@ -1,7 +1,6 @@
 import type { CommandModule } from "yargs";
 import { EXPORT_FORMATS, EXPORT_TYPES } from "../../export/export.js";
 import { type FlagValues, flagOf, OUTPUT_FLAGS } from "../flags.js";
-import { MODEL_FLAG } from "./merge.js";
 
 export const exportCommand: CommandModule<object, FlagValues> = {
   command: "export",
@@ -13,7 +12,7 @@ export const exportCommand: CommandModule<object, FlagValues> = {
           group: "Options:",
           describe: `What for (${EXPORT_FORMATS.join(", ")}) [required]`,
         },
-        ...MODEL_FLAG,
+        model_name_or_path: flagOf("model_name_or_path", { group: "Options:" }),
         adapter: { group: "Options:", describe: "Folder of an adapter, or its name on the Hub" },
         out: { group: "Options:", describe: "Folder for the model, new or empty [required]" },
         dtype: {

@@ -2,15 +2,6 @@ import type { CommandModule } from "yargs";
 import { MERGE_TYPES } from "../../merge/merge.js";
 import { type FlagValues, flagOf, OUTPUT_FLAGS } from "../flags.js";
 
-/** The base model and an adapter on it, as merge, export and diff take them. */
-export const MODEL_FLAG = {
-  model_name_or_path: {
-    group: "Options:",
-    alias: "model",
-    describe: "Base model: a folder in Hugging Face layout, or its name on the Hub; also --model",
-  },
-};
-
 /** Texts on which vectors are compared. */
 export const PROBE_FLAGS = {
   probe: {
@@ -27,7 +18,7 @@ export const mergeCommand: CommandModule<object, FlagValues> = {
   builder: (yargs) =>
     yargs
       .options({
-        ...MODEL_FLAG,
+        model_name_or_path: flagOf("model_name_or_path", { group: "Options:" }),
         adapter: { group: "Options:", describe: "Folder of an adapter, or its name on the Hub [required]" },
         out: { group: "Options:", describe: "Folder for the merged model, new or empty [required]" },
         dtype: {

@@ -1,6 +1,6 @@
 import type { CommandModule } from "yargs";
 import type { OptionName } from "../../train/options/option-table.js";
-import { type FlagValues, OUTPUT_FLAGS, withFlags } from "../flags.js";
+import { type FlagValues, flagOf, OUTPUT_FLAGS, withFlags } from "../flags.js";
 
 export const QUANTIZE_FLAGS = [
   "bnb_4bit_quant_type",
@@ -11,11 +11,15 @@ export const QUANTIZE_FLAGS = [
 ] as const satisfies OptionName[];
 
 export const quantizeCommand: CommandModule<object, FlagValues> = {
-  command: "quantize [model]",
+  command: "quantize [source]",
   describe: "Write a model in 4 or 8 bits a weight, for this package and for Python",
   builder: (yargs) =>
     withFlags(yargs, QUANTIZE_FLAGS, { group: "Options:" })
       .options({
+        model_name_or_path: flagOf("model_name_or_path", {
+          group: "Options:",
+          describe: "The model, where no MODEL is given",
+        }),
         out: { group: "Options:", describe: "Folder for the quantised model, new or empty [required]" },
         int8: { type: "boolean", group: "Options:", describe: "8 bits a weight (LLM.int8) instead of 4" },
         ...OUTPUT_FLAGS,

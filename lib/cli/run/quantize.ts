@@ -14,7 +14,13 @@ import { Interrupt } from "./interrupt.js";
 
 /** `peft-train quantize` */
 export async function runQuantize(args: FlagValues): Promise<void> {
-  const [model, out] = [textFlag(args, "model"), textFlag(args, "out")];
+  const [source, named] = [textFlag(args, "source"), textFlag(args, "model_name_or_path")];
+  if (source !== undefined && named !== undefined) {
+    throw new PeftTrainError("USAGE", `two models: ${source} and --model_name_or_path=${named}`, {
+      hint: "Give one.",
+    });
+  }
+  const [model, out] = [source ?? named, textFlag(args, "out")];
   if (model === undefined || out === undefined) {
     const missing = model === undefined ? "the folder of a model" : "--out";
     throw new PeftTrainError("USAGE", `${missing} is required`, {

@@ -21,6 +21,7 @@ describe("a configuration file", () => {
         'prefix: ""',
         "use_peft: true",
         "dtype: float16",
+        "model: models/e5-small-v2",
         "lora_target_modules: [query, value]",
         "bnb_4bit_compute_dtype: float32",
       ].join("\r\n"),
@@ -33,6 +34,7 @@ describe("a configuration file", () => {
       prefix: "",
       use_peft: true,
       torch_dtype: "float16",
+      model_name_or_path: "models/e5-small-v2",
       lora_target_modules: ["query", "value"],
     });
     expect(place("prefix")).toBe(`${yaml}:5`);

@@ -7,6 +7,7 @@ export const MODEL_OPTIONS = {
     type: "string",
     default: null,
     required: true,
+    alias: "model",
     doc: "folder of the base model (config.json, model.safetensors, tokenizer.json), or its name on the Hugging Face Hub: owner/name or owner/name@revision",
   },
   pooling: {
