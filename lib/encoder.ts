@@ -32,6 +32,7 @@ import { EncodeQueue } from "./encoding/queue.js";
 import { PeftTrainError } from "./errors.js";
 import type { HubAccess } from "./hub/access.js";
 import { hubSettings } from "./hub/settings.js";
+import { toldCosine } from "./metrics/cosine.js";
 import { type ModelFolder, openModelFolder } from "./model/folder.js";
 import { type ModelPrompts, readPrompts } from "./model/prompts.js";
 import { chooseStorage, type StorageRequest } from "./model/storage.js";
@@ -298,7 +299,7 @@ export class Encoder implements AsyncDisposable {
     const cosines = new Float32Array(a.length);
     for (let i = 0; i < a.length; i++) {
       if (i > 0 && i % COSINES_A_TURN === 0) await setImmediate();
-      cosines[i] = dot(vectors[i] as Float32Array, vectors[a.length + i] as Float32Array);
+      cosines[i] = toldCosine(dot(vectors[i] as Float32Array, vectors[a.length + i] as Float32Array));
     }
     return cosines;
   }

@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { readVectorBlocks } from "./data/vector-blocks.js";
 import { PeftTrainError } from "./errors.js";
+import { toldCosine } from "./metrics/cosine.js";
 
 export interface Neighbour {
   /** Of the file of vectors, from 0. */
@@ -61,5 +62,5 @@ function cosine(a: Float32Array, b: Float32Array): number {
     aa += x * x;
     bb += y * y;
   }
-  return aa === 0 || bb === 0 ? 0 : dot / Math.sqrt(aa * bb);
+  return aa === 0 || bb === 0 ? 0 : toldCosine(dot / Math.sqrt(aa * bb));
 }

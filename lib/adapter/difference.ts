@@ -1,5 +1,6 @@
 import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
+import { toldCosine } from "../metrics/cosine.js";
 import { concatenate, distance, type LoraFactors } from "./factors.js";
 import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
 
@@ -69,7 +70,7 @@ export function compareAdapters(a: StoredAdapter, b: StoredAdapter): AdapterDiff
     normA,
     normB,
     relativeDifference: over(difference, Math.max(normA, normB)),
-    cosine: over(inner, normA * normB),
+    cosine: toldCosine(over(inner, normA * normB)),
     modules,
     parameters: compareParameters(a, b),
     settings: settingsThatDiffer(a, b),
@@ -122,7 +123,7 @@ function compareParameters(a: StoredAdapter, b: StoredAdapter): ParameterDiffere
       normA,
       normB,
       relativeDifference: over(Math.sqrt(dot(away, away)), Math.max(...norms)),
-      cosine: over(dot(one, other), norms[0] * norms[1]),
+      cosine: toldCosine(over(dot(one, other), norms[0] * norms[1])),
     };
   });
 }

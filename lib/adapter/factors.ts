@@ -1,3 +1,5 @@
+import { toldCosine } from "../metrics/cosine.js";
+
 /** A product of two thin matrices, row by row: B [outputs, rank] times A [rank, inputs]. */
 export interface Factors {
   rank: number;
@@ -94,6 +96,6 @@ export function distance(x: Factors, y: Factors): Distance {
     normX,
     normY,
     difference: Math.sqrt(Math.max(0, xx + yy - 2 * xy)),
-    cosine: norms === 0 ? 0 : Math.max(-1, Math.min(1, xy / norms)),
+    cosine: norms === 0 ? 0 : toldCosine(xy / norms),
   };
 }

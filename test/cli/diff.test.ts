@@ -2,7 +2,7 @@ import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
-import { compareAdapters } from "../../lib/adapter/difference.js";
+import { compareAdapters, diffAdapters } from "../../lib/adapter/difference.js";
 import { type LoraFactors, product } from "../../lib/adapter/factors.js";
 import { readStoredAdapter } from "../../lib/adapter/stored-adapter.js";
 import { goldenPath } from "../parity/golden.js";
@@ -30,6 +30,19 @@ beforeAll(async () => {
       "--quiet",
     );
     expect(code).toBe(0);
+  }
+});
+
+it("the cosine of an adapter and itself is 1, whatever its sums are rounded to", async () => {
+  const names = ["first", "second", "third"].map((name) => join(adapters, name));
+  const both = [...names, ...["adapters/dora", "adapters/lora-bias", "own/bias-all"].map(goldenPath)];
+  for (const name of both) {
+    const { cosine, modules, parameters } = await diffAdapters(name, name);
+    for (const one of [{ cosine }, ...modules, ...parameters]) {
+      if (one.cosine === 0) continue; // of nothing
+      expect(one.cosine).toBeLessThanOrEqual(1);
+      expect(one.cosine).toBeCloseTo(1, 12);
+    }
   }
 });
 

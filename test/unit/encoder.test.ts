@@ -2,6 +2,7 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Encoder } from "../../lib/encoder.js";
 import type { LoadOptions } from "../../lib/encoder-options.js";
+import type { NativeEncoder, OpenOptions } from "../../lib/native/types.js";
 import { FakeEngine } from "../support/fake-engine.js";
 import { writePairs } from "../support/pairs-file.js";
 import { temporaryFolder } from "../support/temporary-folder.js";
@@ -67,6 +68,21 @@ describe("an encoder", () => {
     expect(found[0]).toBeCloseTo(dot(a as Float32Array, b as Float32Array), 6);
     expect(found[1]).toBeCloseTo(1, 6);
     await expect(encoder.similarity(["a"], [])).rejects.toMatchObject({ code: "USAGE" });
+  });
+
+  it("gives no cosine above 1, whatever length the engine rounds vectors to", async () => {
+    class RoundedUp extends FakeEngine {
+      override async open(options: OpenOptions): Promise<NativeEncoder> {
+        const encoder = await super.open(options);
+        const encode = encoder.encode.bind(encoder);
+        encoder.encode = async (...args) => (await encode(...args)).map((value) => value * (1 + 2e-7));
+        return encoder;
+      }
+    }
+    await using encoder = await load(new RoundedUp());
+    const [vector] = await encoder.encode(["a"]);
+    expect(Math.fround(dot(vector as Float32Array, vector as Float32Array))).toBeGreaterThan(1);
+    expect([...(await encoder.similarity(["a", "b"], ["a", "b"]))]).toEqual([1, 1]);
   });
 
   it("evaluates a file of pairs, and can be told to stop", async () => {

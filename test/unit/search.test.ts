@@ -50,6 +50,19 @@ describe("the nearest rows", () => {
     expect(found.map(({ row }) => row).sort()).toEqual([0, 1, 2]);
   });
 
+  it("have no cosine above 1, which rounding gives some of those that point one way", async () => {
+    const many = values.subarray(0, 1000 * DIM);
+    const file = await write(
+      "thrice.npy",
+      many.map((value) => 3 * value),
+    );
+    for (let i = 0; i < 1000; i++) {
+      const [best] = await nearestRows(file, many.slice(i * DIM, (i + 1) * DIM), 1);
+      expect(best?.row).toBe(i);
+      expect(best?.score).toBeLessThanOrEqual(1);
+    }
+  });
+
   it("of vectors of another width, or of what is no file of vectors, are refused", async () => {
     const file = await write("w.npy");
     await expect(nearestRows(file, new Float32Array(8), 1)).rejects.toMatchObject({

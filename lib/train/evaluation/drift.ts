@@ -1,4 +1,5 @@
 import { embedTexts, type PackedTexts } from "../../embed.js";
+import { toldCosine } from "../../metrics/cosine.js";
 import { type BaseRun, baseVectors, drawTexts } from "../step/base-texts.js";
 import { distinctTexts } from "./evaluate.js";
 
@@ -27,6 +28,6 @@ export class Drift {
     if (vectors === undefined) return undefined;
     let sum = 0;
     for (const [i, value] of vectors.entries()) sum += value * (base[i] as number);
-    return sum / (texts.offsets.length - 1);
+    return toldCosine(sum / (texts.offsets.length - 1));
   }
 }

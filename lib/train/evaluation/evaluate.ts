@@ -4,6 +4,7 @@ import { type EncodingEngine, embedTexts, type PackedTexts } from "../../embed.j
 import { PeftTrainError } from "../../errors.js";
 import { averagePrecision } from "../../metrics/average-precision.js";
 import { pearson, spearman } from "../../metrics/correlation.js";
+import { toldCosine } from "../../metrics/cosine.js";
 import { rocAuc } from "../../metrics/roc.js";
 import { bestAccuracy, bestF1 } from "../../metrics/threshold.js";
 
@@ -202,7 +203,7 @@ async function teacherMetrics(
     sum += cosine;
   }
   options.onScores?.(cosines);
-  return { texts: count, teacherCosine: sum / count };
+  return { texts: count, teacherCosine: toldCosine(sum / count) };
 }
 
 /** As sentence-transformers' TripletEvaluator: a tie counts as wrong. */

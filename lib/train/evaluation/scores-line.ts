@@ -1,5 +1,6 @@
 import type { ExampleDataset } from "../../data/examples.js";
 import { averageRanks } from "../../metrics/correlation.js";
+import { toldCosine } from "../../metrics/cosine.js";
 import { rocCurve } from "../../metrics/roc.js";
 import type {
   Distribution,
@@ -33,10 +34,11 @@ export function scoresLine(
     distribution,
     worst,
   });
+  const told = (score: number): number => toldCosine(scores[score] as number);
   const pair = (example: number): WorstExample => ({
     example,
     texts: [0, 1],
-    scores: [scores[example] as number],
+    scores: [told(example)],
   });
   switch (dataset.kind) {
     case "scores": {
@@ -55,7 +57,7 @@ export function scoresLine(
         return {
           example,
           texts: [0, 1, 1 + nearest],
-          scores: [scores[first] as number, scores[first + nearest] as number],
+          scores: [told(first), told(first + nearest)],
         };
       });
       return line({ kind: "negatives", margins: histogram(triplets.margins) }, worst);

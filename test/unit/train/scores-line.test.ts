@@ -114,6 +114,17 @@ it("of texts: the lowest cosines to the teacher", () => {
   ]);
 });
 
+it("no cosine is told above 1, and what is a mistake is told by what was measured", () => {
+  const beyond = Math.fround(1 + 2e-7);
+  const metrics = { accuracyThreshold: 1 } as EvalMetrics;
+  const { worst } = lineOf(dataset("labels", [0, 1]), [beyond, 1], metrics);
+  expect(worst).toEqual([
+    { example: 0, texts: [0, 1], scores: [1] },
+    { example: 1, texts: [0, 1], scores: [1] },
+  ]);
+  expect(lineOf(dataset("negatives", [0], 3), [0.5, beyond]).worst[0]?.scores).toEqual([0.5, 1]);
+});
+
 it("highest takes the first of equal values", () => {
   const values = [1, 3, 3, 2, 3];
   expect(highest(5, (i) => values[i] as number, 2)).toEqual([1, 2]);
