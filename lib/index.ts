@@ -1,12 +1,11 @@
 export {
-  type CombinedModuleNorms,
-  type CombinedNorms,
   type CombineResult,
   combineAdapters,
   type WeightedAdapter,
 } from "./adapter/combine.js";
 export { COMBINATION_METHODS, type CombinationMethod } from "./adapter/combine-factors.js";
 export type { CombineOptions } from "./adapter/combine-options.js";
+export type { CombinedModuleNorms, CombinedNorms } from "./adapter/combined-norms.js";
 export {
   type AdapterDifference,
   diffAdapters,

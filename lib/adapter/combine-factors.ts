@@ -40,6 +40,12 @@ export interface CombineSettings {
   seed: number;
 }
 
+/**
+ * Part of the terms' norms below which a norm is rounding and counts as zero: A and B are float32, whose rounding is 6e-8, and norms
+ * that come from inner products are known to 1e-8 of what cancels out in them.
+ */
+const RESOLUTION = 1e-7;
+
 /** A module of the combined adapter, whose scale is 1, and what it is beside the weighted sum of the sources' products. */
 export interface CombinedModule {
   factors: Factors;
@@ -62,13 +68,19 @@ export function combineModule(
   const exact = concatenate(factors, strengths);
   const indices = sources.map(({ index }) => index);
   const { method } = settings;
-  if (method === "cat") return whole(exact, exact);
+  const norms = factors.map((one, i) => Math.abs(strengths[i] as number) * Math.sqrt(inner(one, one)));
+  const least = RESOLUTION * norms.reduce((sum, norm) => sum + norm, 0);
+  if (method === "cat") return whole(exact, exact, least);
   if (method.endsWith("svd")) {
     const rank = settings.svdRank ?? Math.max(...factors.map((one) => one.rank));
     const cut = method === "svd" ? truncateFactors(exact, rank) : truncated(name, sources, settings, rank);
     const wanted = Math.hypot(cut.lost, Math.sqrt(inner(cut.factors, cut.factors)));
     if (settings.svdClamp !== undefined) clampToQuantile(cut.factors, settings.svdClamp);
-    return { ...whole(cut.factors, exact), truncated: cut.lost, wanted };
+    return {
+      ...whole(cut.factors, exact, least),
+      truncated: aboveRounding(cut.lost, least),
+      wanted: aboveRounding(wanted, least),
+    };
   }
   requireOneRank(name, factors, method);
   const { rank, inputs, outputs } = factors[0] as LoraFactors;
@@ -79,7 +91,7 @@ export function combineModule(
     const tensors = factors.map((one) => one[side]);
     return mix(method, tensors, weights, indices, settings, { name, tensor: side === "a" ? "A" : "B" });
   };
-  return whole({ rank, inputs, outputs, a: mixed("a", signed), b: mixed("b", roots) }, exact);
+  return whole({ rank, inputs, outputs, a: mixed("a", signed), b: mixed("b", roots) }, exact, least);
 }
 
 /** The products themselves, mixed entry by entry and cut to a rank. */
@@ -125,10 +137,15 @@ function mix(
   }
 }
 
-/** A result that no rank was cut from. */
-function whole(factors: Factors, exact: Factors): CombinedModule {
+/** A result that no rank was cut from. @param least Norms up to it are rounding. */
+function whole(factors: Factors, exact: Factors, least: number): CombinedModule {
   const { normY, difference } = distance(factors, exact);
-  return { factors, norm: normY, difference, truncated: undefined, wanted: normY };
+  const norm = aboveRounding(normY, least);
+  return { factors, norm, difference: aboveRounding(difference, least), truncated: undefined, wanted: norm };
+}
+
+function aboveRounding(norm: number, least: number): number {
+  return norm > least ? norm : 0;
 }
 
 function requireOneRank(name: string, factors: readonly Factors[], method: string): void {

@@ -10,6 +10,7 @@ import {
   combineModule,
 } from "./combine-factors.js";
 import { type CombineOptions, combineSettings, soleSource } from "./combine-options.js";
+import { type CombinedModuleNorms, type CombinedNorms, combinedNorms } from "./combined-norms.js";
 import { formatAdapterConfig } from "./config.js";
 import type { LoraFactors } from "./factors.js";
 import { DEFAULT_LORA, type LoraConfig } from "./lora-config.js";
@@ -27,24 +28,6 @@ export interface WeightedAdapter {
 }
 
 const WEIGHTED_ADAPTER: OptionNames<WeightedAdapter> = { adapter: true, weight: true };
-
-/** Frobenius norms, of what the adapters add to the base weights. */
-export interface CombinedNorms {
-  /** Of the exact weighted sum. */
-  norm: number;
-  /** Of the difference between the combined adapter and the exact weighted sum, over `norm`. */
-  relativeDifference: number;
-  /** svd methods: what was cut off, over the norm of what was to be approximated. */
-  truncationError: number | undefined;
-}
-
-/** The norms of one module. */
-export interface CombinedModuleNorms extends CombinedNorms {
-  /** Inside BertModel, such as `encoder.layer.0.attention.self.query`. */
-  name: string;
-  /** Of the result. */
-  rank: number;
-}
 
 /** What a combination has written, and how near it is to the weighted sum. */
 export interface CombineResult extends CombinedNorms {
@@ -238,23 +221,14 @@ function summary(
   combined: ReadonlyMap<string, CombinedModule>,
 ): CombinedNorms & Pick<CombineResult, "rank" | "parameters" | "modules"> {
   const all = [...combined.values()];
-  const total = (values: readonly number[]): number => Math.hypot(...values);
-  const over = (value: number, norm: number): number => (norm === 0 ? 0 : value / norm);
-  const norms = (some: readonly CombinedModule[]): CombinedNorms => {
-    const norm = total(some.map((one) => one.norm));
-    const cut = some.every(({ truncated }) => truncated === undefined)
-      ? undefined
-      : total(some.map(({ truncated }) => truncated ?? 0));
-    return {
-      norm,
-      relativeDifference: over(total(some.map((one) => one.difference)), norm),
-      truncationError: cut === undefined ? undefined : over(cut, total(some.map((one) => one.wanted))),
-    };
-  };
   return {
-    ...norms(all),
+    ...combinedNorms(all),
     rank: Math.max(...all.map(({ factors }) => factors.rank)),
     parameters: all.reduce((sum, { factors: { a, b } }) => sum + a.length + b.length, 0),
-    modules: [...combined].map(([name, one]) => ({ name, rank: one.factors.rank, ...norms([one]) })),
+    modules: [...combined].map(([name, one]) => ({
+      name,
+      rank: one.factors.rank,
+      ...combinedNorms([one]),
+    })),
   };
 }

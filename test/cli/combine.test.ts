@@ -49,6 +49,30 @@ it("combine takes PEFT's methods and tells what they are beside the sum", async 
   expect(JSON.parse(json.stdout).truncation_error).toBeGreaterThan(0.1);
 });
 
+it.each(["cat", "svd", "linear", "magnitude_prune_svd"])(
+  "combine by %s tells a sum of zero to be zero",
+  async (method) => {
+    const density = method.startsWith("magnitude") ? ["--density=0.5"] : [];
+    const args = [
+      "first",
+      "second",
+      "first",
+      "second",
+      "--weights=0.7,1,-0.7,-1",
+      `--method=${method}`,
+      ...density,
+    ];
+    const { stdout, stderr } = await combine(...args, "--out", temporary.path(`zero-${method}`));
+    expect([stderr, stdout]).toEqual([
+      "",
+      expect.stringContaining("exactly the weighted sum, which is zero\n"),
+    ]);
+    if (method.endsWith("svd")) expect(stdout).toContain("lost by the cut to that rank: 0 %\n");
+    const json = await combine(...args, "--json", "--out", temporary.path(`json-${method}`));
+    expect(JSON.parse(json.stdout)).toMatchObject({ norm: 0, relative_difference: 0 });
+  },
+);
+
 it.each([
   [["--out=x"], /the folder of an adapter is required/],
   [["first"], /--out is required/],

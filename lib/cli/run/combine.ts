@@ -67,17 +67,26 @@ function readWeights(given: string | undefined, adapters: readonly string[]): nu
 function report(adapters: readonly string[], result: CombineResult, seconds: number): string {
   const { method, weights, modules, truncationError } = result;
   const rows = adapters.map((adapter, i) => [adapter, String(weights[i])]);
-  const worst = modules.reduce((a, b) => (b.relativeDifference > a.relativeDifference ? b : a));
   return [
     table(["Adapter", "Weight"], rows, { right: [1] }),
     `${method}: ${modules.length} modules, rank ${result.rank}, ${count(result.parameters)} parameters`,
     ...(truncationError === undefined ? [] : [`lost by the cut to that rank: ${percent(truncationError)}`]),
-    method === "cat"
-      ? "exactly the weighted sum"
-      : `difference to the weighted sum: ${percent(result.relativeDifference)}; ` +
-        `at most ${percent(worst.relativeDifference)}, of ${worst.name}`,
+    differenceLine(result),
     `${shortPath(result.output)}: written in ${duration(seconds)}`,
   ].join("\n");
+}
+
+function differenceLine({ method, norm, relativeDifference, modules }: CombineResult): string {
+  if (relativeDifference === undefined) return "the weighted sum is zero, and what was written is not";
+  if (norm === 0) return "exactly the weighted sum, which is zero";
+  if (method === "cat") return "exactly the weighted sum";
+  const far = (one: (typeof modules)[number]): number => one.relativeDifference ?? Number.POSITIVE_INFINITY;
+  const worst = modules.reduce((a, b) => (far(b) > far(a) ? b : a));
+  const most =
+    worst.relativeDifference === undefined
+      ? `${worst.name} is not zero, as the sum there is`
+      : `at most ${percent(worst.relativeDifference)}, of ${worst.name}`;
+  return `difference to the weighted sum: ${percent(relativeDifference)}; ${most}`;
 }
 
 /** Of Frobenius norms. */

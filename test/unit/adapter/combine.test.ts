@@ -10,8 +10,16 @@ import {
   combineModule,
 } from "../../../lib/adapter/combine-factors.js";
 import { combineSettings, soleSource } from "../../../lib/adapter/combine-options.js";
+import { combinedNorms } from "../../../lib/adapter/combined-norms.js";
 import { dareMask, philox } from "../../../lib/adapter/dare-mask.js";
-import { concatenate, distance, type Factors, inner, product } from "../../../lib/adapter/factors.js";
+import {
+  concatenate,
+  distance,
+  type Factors,
+  inner,
+  type LoraFactors,
+  product,
+} from "../../../lib/adapter/factors.js";
 import { leadingEigenvectors } from "../../../lib/adapter/leading-eigenvectors.js";
 import { truncateDense, truncateFactors } from "../../../lib/adapter/low-rank.js";
 import { readStoredAdapter } from "../../../lib/adapter/stored-adapter.js";
@@ -316,6 +324,24 @@ describe("combineAdapters", () => {
     const whole = await combineAdapters(sources, temporary.path("whole"), { method: "svd", svdRank: 8 });
     expect(whole.truncationError).toBeLessThan(1e-7);
     expect(whole.relativeDifference).toBeLessThan(1e-7);
+  });
+
+  it("tells a sum of zero from one that is small, and from a result that is not zero", () => {
+    const one = { ...randomFactors(4, 30, 20, 5), scale: 2 };
+    const near = { ...one, b: one.b.map((value) => value * (1 + 1e-5)) };
+    const otherwise = { ...one, a: one.a.map((value) => 2 * value), b: one.b.map((value) => value / 2) };
+    const less = (other: LoraFactors, method: "cat" | "svd" | "linear") => {
+      const sources = [one, other].map((factors, index) => ({ index, weight: 1 - 2 * index, factors }));
+      return combinedNorms([combineModule("x", sources, combineSettings({ method }))]);
+    };
+    const norm = Math.hypot(...product(one, one.scale));
+    for (const method of ["cat", "svd"] as const) {
+      expect(less(otherwise, method)).toMatchObject({ norm: 0, relativeDifference: 0 });
+      // Known to 1e-8 of the terms, a thousandth of it.
+      expect(Math.abs(less(near, method).norm / (1e-5 * norm) - 1)).toBeLessThan(0.05);
+    }
+    expect(less(otherwise, "svd").truncationError).toBe(0);
+    expect(less(otherwise, "linear")).toMatchObject({ norm: 0, relativeDifference: undefined });
   });
 
   it("gives rsLoRA's own strength, where PEFT multiplies by the root of the rank", async () => {
