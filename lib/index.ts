@@ -13,6 +13,7 @@ export {
   type ParameterDifference,
 } from "./adapter/difference.js";
 export type { AdapterOptions, EncoderAdapter } from "./adapter/loaded.js";
+export type { SettingDifference } from "./adapter/setting-differences.js";
 export type { RetrievalFiles } from "./data/retrieval-set.js";
 export { Encoder, type PendingCalls } from "./encoder.js";
 export type {

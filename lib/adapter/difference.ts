@@ -2,6 +2,7 @@ import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import { toldCosine } from "../metrics/cosine.js";
 import { concatenate, distance, type LoraFactors } from "./factors.js";
+import { type SettingDifference, settingDifferences } from "./setting-differences.js";
 import { readStoredAdapter, type StoredAdapter } from "./stored-adapter.js";
 
 /** What two adapters add to one matrix, against each other; Frobenius norms of scale * B A. */
@@ -45,8 +46,8 @@ export interface AdapterDifference extends Omit<ModuleDifference, "name" | "rank
   modules: ModuleDifference[];
   /** None of them is part of the whole's figures. */
   parameters: ParameterDifference[];
-  /** Settings of adapter_config.json and peft_train.json that are not the same, as [name, a, b]. */
-  settings: [name: string, a: unknown, b: unknown][];
+  /** Settings of adapter_config.json and peft_train.json that do not say the same. */
+  settings: SettingDifference[];
 }
 
 /**
@@ -73,7 +74,7 @@ export function compareAdapters(a: StoredAdapter, b: StoredAdapter): AdapterDiff
     cosine: toldCosine(over(inner, normA * normB)),
     modules,
     parameters: compareParameters(a, b),
-    settings: settingsThatDiffer(a, b),
+    settings: settingDifferences(a, b),
   };
 }
 
@@ -149,34 +150,6 @@ function dot(x: Float64Array, y: Float64Array): number {
 
 function scaled(factors: LoraFactors): ReturnType<typeof concatenate> {
   return concatenate([factors], [factors.scale]);
-}
-
-/** In what two configurations differ; the order of a list says nothing. */
-function settingsThatDiffer(a: StoredAdapter, b: StoredAdapter): AdapterDifference["settings"] {
-  const settings = ({ config, record }: StoredAdapter): Map<string, unknown> => {
-    const { targetModules, ...lora } = config.lora;
-    const targets = Array.isArray(targetModules) ? [...targetModules].sort() : targetModules;
-    const texts = record && {
-      prefix: record.question1Prefix,
-      prefix2: record.question2Prefix,
-      pooling: record.pooling,
-      maxLength: record.maxLength,
-      baseWeights: record.base.weights,
-    };
-    return new Map(
-      Object.entries({
-        ...lora,
-        targetModules: targets,
-        baseModel: config.baseModel,
-        loftq: config.loftq,
-        ...texts,
-      }),
-    );
-  };
-  const [x, y] = [settings(a), settings(b)];
-  return [...new Set([...x.keys(), ...y.keys()])]
-    .map((name): [string, unknown, unknown] => [name, x.get(name) ?? null, y.get(name) ?? null])
-    .filter(([, one, other]) => JSON.stringify(one) !== JSON.stringify(other));
 }
 
 /** encoder.layer.2 before encoder.layer.10. */

@@ -51,6 +51,11 @@ export function rankAndScale(config: LoraConfig, fullName: string): Omit<LoraMod
   return ofModule(config, fullName, patterns(config.rankPattern), patterns(config.alphaPattern));
 }
 
+/** What rank_pattern or alpha_pattern says of a module: the first key that matches counts, as in PEFT's get_pattern_key. */
+export function patternValue(pattern: LoraConfig["rankPattern"], fullName: string): number | undefined {
+  return firstMatch(patterns(pattern), fullName);
+}
+
 function ofModule(
   config: LoraConfig,
   fullName: string,
