@@ -52,7 +52,7 @@ export const LOAD_OPTIONS: OptionNames<LoadOptions> = {
 export interface EncodeTextsOptions extends AdapterOptions {
   /** Put before every text. Default: what the first question was trained with, by its adapter or the model itself, the prompt that sentence-transformers would take, or nothing. */
   prefix?: string | undefined;
-  /** Tokens of a text, [CLS] and [SEP] counted. Default: as its adapter or the model was trained, or 128. */
+  /** Tokens of a text, [CLS] and [SEP] counted. Default: as its adapter or the model was trained, as many as sentence-transformers takes, or 128. */
   maxLength?: number | undefined;
   /** L2-normalise, so that a dot product is a cosine. Default: true. */
   normalize?: boolean | undefined;
@@ -89,7 +89,7 @@ export interface EvaluateFileOptions {
   question1Prefix?: string | undefined;
   /** Likewise before the second text of an example, and its negatives. */
   question2Prefix?: string | undefined;
-  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter or the model was trained, or 128. */
+  /** Tokens of a text, [CLS] and [SEP] counted. Default: as the adapter or the model was trained, as many as sentence-transformers takes, or 128. */
   maxLength?: number | undefined;
   /** Examples encoded at a time. Default: 128. */
   batchSize?: number | undefined;

@@ -17,9 +17,14 @@ export async function loadTokenizer(model: ModelFolder): Promise<Tokenizer> {
   return tokenizer;
 }
 
-/** Tokens of a text where nobody says otherwise. */
-export function defaultMaxLength(model: ModelFolder): number {
+/** Tokens of a text that is trained on, where nobody says otherwise. */
+export function trainingMaxLength(model: ModelFolder): number {
   return Math.min(DEFAULT_MAX_LENGTH, model.shape.maxPositions);
+}
+
+/** Tokens of a text that is encoded, where neither an option nor an adapter says otherwise: as many as sentence-transformers takes. */
+export function encodingMaxLength(model: ModelFolder): number {
+  return model.sequenceLength ?? trainingMaxLength(model);
 }
 
 /** @throws USAGE when texts of `maxLength` tokens do not fit the model's table of positions. */

@@ -10,7 +10,7 @@ import { PeftTrainError } from "../errors.js";
 import type { HubAccess } from "../hub/access.js";
 import type { ModelFolder } from "../model/folder.js";
 import type { ModelPrompts } from "../model/prompts.js";
-import { defaultMaxLength } from "../model-tokenizer.js";
+import { encodingMaxLength } from "../model-tokenizer.js";
 import type { NativeEncoder, Pooling, WeightStorage } from "../native/types.js";
 import { type MergeAdapterOptions, type MergeAdapterResult, mergeHeld } from "./merge-adapter.js";
 import type { EncodeQueue } from "./queue.js";
@@ -80,7 +80,7 @@ export class EncoderAdapters {
     const record = adapter?.record ?? this.base.record;
     return {
       prefix: this.prefixesOf(adapter)?.[side] ?? "",
-      maxLength: record?.maxLength ?? defaultMaxLength(this.base.model),
+      maxLength: record?.maxLength ?? encodingMaxLength(this.base.model),
     };
   }
 

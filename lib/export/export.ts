@@ -144,8 +144,6 @@ interface Job {
 
 async function writeSentences({ source, adapter, options, draft }: Job): Promise<void> {
   const record = adapter?.record;
-  const known = await readJsonObject(path.join(source.path, "sentence_bert_config.json"));
-  const knownLength = typeof known?.max_seq_length === "number" ? known.max_seq_length : undefined;
   const said = options.queryPrefix !== undefined || options.documentPrefix !== undefined;
   const query = options.queryPrefix ?? record?.question1Prefix ?? "";
   await writeSentenceModules(draft, {
@@ -154,7 +152,7 @@ async function writeSentences({ source, adapter, options, draft }: Job): Promise
     normalize: options.normalize ?? true,
     query,
     document: options.documentPrefix ?? record?.question2Prefix ?? (said ? query : ""),
-    maxLength: options.maxLength ?? record?.maxLength ?? knownLength ?? source.shape.maxPositions,
+    maxLength: options.maxLength ?? record?.maxLength ?? source.sequenceLength ?? source.shape.maxPositions,
   });
   const prompts = path.join(source.root, "config_sentence_transformers.json");
   if (said || record !== undefined || (await readJsonObject(prompts)) === undefined) return;

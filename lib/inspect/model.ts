@@ -2,7 +2,7 @@ import path from "node:path";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { readJsonObject } from "../model/json-file.js";
 import { readSentenceModules } from "../model/pooling.js";
-import { defaultMaxLength } from "../model-tokenizer.js";
+import { encodingMaxLength } from "../model-tokenizer.js";
 import type { ModelShape, Pooling, WeightFormat, WeightStorage } from "../native/types.js";
 import { frozenBytes, heldAs } from "./frozen-bytes.js";
 import { asProblem, type Problem } from "./inspect.js";
@@ -32,7 +32,7 @@ export interface ModelDescription {
     /** Of matrices, embeddings, biases and LayerNorms together. */
     bytes: number;
   }[];
-  /** Tokens of a text where nobody says otherwise. */
+  /** Tokens of a text that is encoded, where nobody says otherwise. */
   defaultMaxLength: number | undefined;
 }
 
@@ -72,7 +72,7 @@ export async function describeModel(
       pooler: model?.hasPooler,
       quantized: model?.quantized,
       memory: model === undefined ? [] : memoryOf(model),
-      defaultMaxLength: model && defaultMaxLength(model),
+      defaultMaxLength: model && encodingMaxLength(model),
     },
   };
 }

@@ -10,6 +10,7 @@ import { readSentenceModules } from "./pooling.js";
 import { parseQuantizationConfig, readQuantization } from "./quantization.js";
 import { askedOutlierFraction } from "./quantized-from.js";
 import { readSafetensorsHeader, type TensorHeader } from "./safetensors-header.js";
+import { readSequenceLength } from "./sequence-length.js";
 import { findModel, type HubOrigin } from "./source.js";
 
 /** A model folder in Hugging Face layout, checked but not loaded. */
@@ -25,6 +26,8 @@ export interface ModelFolder {
   weightsPath: string;
   shape: ModelShape;
   pooling: Pooling;
+  /** Tokens that sentence-transformers cuts texts at; undefined for a folder that is not one of it. */
+  sequenceLength: number | undefined;
   /** Whether the weights hold pooler.dense, which target patterns may then match. */
   hasPooler: boolean;
   /** How the file holds its linear layers where it is quantised; undefined for plain numbers. */
@@ -60,6 +63,7 @@ export async function openModelFolder(given: string, hub: HubAccess = {}): Promi
     weightsPath,
     shape,
     pooling: modules.pooling,
+    sequenceLength: await readSequenceLength(root, folder, shape.maxPositions),
     hasPooler: withPrefixes("pooler.dense.weight").some((key) => tensors.has(key)),
     quantized: await asAsked(
       await readQuantization(quantization, configPath, tensors, weightsPath),

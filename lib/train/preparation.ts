@@ -17,7 +17,7 @@ import { type Fingerprint, fingerprint } from "../model/fingerprint.js";
 import { type ModelFolder, openModelFolder } from "../model/folder.js";
 import { isOnHub } from "../model/source.js";
 import { chooseStorage } from "../model/storage.js";
-import { defaultMaxLength, loadTokenizer, requireMaxLength } from "../model-tokenizer.js";
+import { loadTokenizer, requireMaxLength, trainingMaxLength } from "../model-tokenizer.js";
 import type { ModelShape, Pooling, WeightStorage } from "../native/types.js";
 import { bestMetric } from "./evaluation/best-metric.js";
 import { DRIFT_TEXTS } from "./evaluation/drift.js";
@@ -69,7 +69,7 @@ const SANITY_EXAMPLES = 1024;
 export async function planRun(options: ResolvedTrainOptions, hub: HubAccess = {}): Promise<Plan> {
   if (await isOnHub(options.modelNameOrPath)) await requirePlaces(options);
   const model = await openModelFolder(options.modelNameOrPath, hub);
-  const maxLength = options.maxLength ?? defaultMaxLength(model);
+  const maxLength = options.maxLength ?? trainingMaxLength(model);
   requireMaxLength(maxLength, model);
   await requireOtherFolder(options.outputDir, model);
   const adapter = options.usePeft ? planAdapter(options, model) : undefined;

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { env, pipeline } from "@huggingface/transformers";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { beforeAll, describe, expect, it } from "vitest";
@@ -265,6 +265,29 @@ describe("export --format sentence-transformers", () => {
     expect(read("st2", "1_Pooling", "config.json").pooling_mode_cls_token).toBe(true);
     expect(read("st2", "sentence_bert_config.json").max_seq_length).toBe(32);
     expect(readRaw(temporary.path("st2", "model.safetensors")).get("pooler.dense.weight")?.dtype).toBe("F16");
+  });
+
+  it("writes a length that every command takes from the folder again, unless it is said", async () => {
+    await exported("short", "--format=sentence-transformers", "--model=model", "--max_length=6");
+    const short = await vectors("short-vectors", "--model_name_or_path=short");
+    expect(short).toEqual(await vectors("cut", BASE, "--max_length=6"));
+    const long = await vectors("long", "--model_name_or_path=short", "--max_length=64");
+    expect(long).toEqual(await vectors("whole", BASE));
+    expect(long).not.toEqual(short);
+    // An adapter says its own.
+    cpSync(temporary.path("model"), temporary.path("cut-model"), { recursive: true });
+    cpSync(
+      temporary.path("short", "sentence_bert_config.json"),
+      temporary.path("cut-model", "sentence_bert_config.json"),
+    );
+    const adapted = await vectors("short-adapted", "--model_name_or_path=cut-model", "--adapter=adapter");
+    expect(adapted).toEqual(await vectors("long-adapted", BASE, "--adapter=adapter"));
+    const auc = async (...args: string[]) =>
+      JSON.parse((await ok("eval", "--dataset_name=train.csv", "--json", ...args)).stdout).loss;
+    expect(await auc("--model=short")).toBe(await auc(BASE, "--max_length=6"));
+    expect(await auc("--model=short")).not.toBe(await auc(BASE));
+    await exported("again", "--format=sentence-transformers", "--model=short");
+    expect(read("again", "sentence_bert_config.json").max_seq_length).toBe(6);
   });
 
   it("keeps the prompts of a model that nobody says anything of", async () => {

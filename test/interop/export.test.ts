@@ -16,6 +16,13 @@ from sentence_transformers import SentenceTransformer
 model = SentenceTransformer(sys.argv[1], device="cpu")
 print(json.dumps(model.encode(json.loads(sys.argv[2])).tolist()))
 `;
+const SAVE = `
+import json, sys
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer(sys.argv[1], device="cpu")
+model.save(sys.argv[2])
+print(json.dumps(model.encode(json.loads(sys.argv[3])).tolist()))
+`;
 const CHECK = `
 import json, sys, onnx
 model = onnx.load(sys.argv[1])
@@ -61,6 +68,20 @@ it("SentenceTransformer gives the vectors of what is exported, and onnx's checke
     // float32 sums in another order, as for every comparison with Python.
     expect(Math.max(...off) / size, name).toBeLessThan(1e-5);
   }
+  // Saved again by a version that keeps the length with the tokenizer, it is cut at the same place.
+  const long = [texts.join(" ")];
+  const saved = temporary.path("saved");
+  const again: number[][] = await python(
+    SAVE,
+    [temporary.path("without"), saved, JSON.stringify(long)],
+    quiet,
+  );
+  await using encoder = await Encoder.load(saved);
+  expect(encoder.defaults).toEqual({ prefix: "ask: ", maxLength: 24 });
+  const [found] = await encoder.encode(long);
+  expect(
+    Math.max(...(found as Float32Array).map((x, k) => Math.abs(x - (again[0]?.[k] as number)))),
+  ).toBeLessThan(1e-5);
   await exportModel(data("encoder"), temporary.path("onnx"), "onnx", { adapter, sentenceEmbedding: true });
   expect(await python(CHECK, [temporary.path("onnx", "onnx", "model.onnx")], quiet)).toEqual({
     opset: 17,

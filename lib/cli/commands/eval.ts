@@ -34,7 +34,10 @@ export const evalCommand: CommandModule<object, FlagValues> = {
           describe:
             "File of pairs or triplets: CSV, TSV, JSON Lines, gzip of them, or Parquet; or a folder in BEIR's layout, whose documents are ranked for its queries",
         },
-        max_length: { describe: "Tokens of a text; default: as the adapter was trained, or 128" },
+        max_length: {
+          describe:
+            "Tokens of a text; default: as the adapter was trained, as many as sentence-transformers takes, or 128",
+        },
         prefix: {
           describe:
             'Put before both texts; default: as the adapter was trained, the model\'s own prompt, or "query: "',

@@ -8,7 +8,10 @@ export const searchCommand: CommandModule<object, FlagValues> = {
   builder: (yargs) =>
     withFlags(yargs, VECTOR_FLAGS, { group: "Options:" })
       .options({
-        max_length: { describe: "Tokens of the text; default: as the adapter was trained, or 128" },
+        max_length: {
+          describe:
+            "Tokens of the text; default: as the adapter was trained, as many as sentence-transformers takes, or 128",
+        },
         prefix: {
           describe:
             "Put before the text; default: as the adapter was trained, the model's own prompt, or nothing",

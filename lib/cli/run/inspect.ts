@@ -65,6 +65,7 @@ function modelRows(model: ModelDescription): string[][] {
       ["hidden size", `${shape.hiddenSize}, ${shape.intermediateSize} between`],
       ["vocabulary", `${count(shape.vocabSize)} tokens, ${shape.maxPositions} positions`],
       ["pooling", `${model.pooling}${model.normalize ? ", then length 1" : ""}`],
+      ["length", `${model.defaultMaxLength} tokens of a text that is encoded, unless it is said`],
       ["pooler", model.pooler ? "yes, not used by mean and cls pooling" : "none"],
       ["held as", quantized === undefined ? "plain numbers" : describeStorage(quantized)],
     );
