@@ -5,43 +5,54 @@
 //
 // Without --model it makes one of e5-small's shape with random weights. Both sides are measured in turns in one process, all adapters
 // loaded: the ratio is that of one round, its median over the rounds.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Tokenizer } from "../dist/data/tokenizer.js";
 import { openModelFolder } from "../dist/model/folder.js";
 import { loadEngine } from "../dist/native/load.js";
+import { modelFolder, oneOf, readArguments, wholeNumber } from "./arguments.mjs";
+import { benchmark } from "./benchmark.mjs";
 import { generatedQuestion, wholeWords } from "./generated.mjs";
 import { writeE5Shape } from "./random-model.mjs";
 import { median, pairedRatio } from "./statistics.mjs";
 import { figure, markdownTable } from "./table.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({
-  options: {
-    model: { type: "string" },
-    adapters: { type: "string", default: "100" },
-    texts: { type: "string", default: "512" },
-    rounds: { type: "string", default: "5" },
-    rank: { type: "string", default: "8" },
-    storage: { type: "string", default: "float32" },
-    threads: { type: "string", default: "0" },
-  },
-});
-const [count, texts, rounds, rank] = [values.adapters, values.texts, values.rounds, values.rank].map(Number);
-const folder = mkdtempSync(join(tmpdir(), "peft-train-bench-"));
-const started = performance.now();
+/** Of the frozen weights; float32 leaves them as the file has them. */
+const STORAGES = ["float32", "float16", "bfloat16", "nf4", "fp4", "int8"];
 
-try {
-  const model = values.model ?? writeE5Shape(join(folder, "model"), join(ROOT, "data/encoder"));
+await benchmark("bench/adapters.mjs", readOptions, main);
+
+function readOptions(argv) {
+  const text = (value) => ({ type: "string", default: value });
+  const values = readArguments(argv, {
+    model: { type: "string" },
+    adapters: text("100"),
+    texts: text("512"),
+    rounds: text("5"),
+    rank: text("8"),
+    storage: text("float32"),
+    threads: text("0"),
+  });
+  for (const [name, least] of Object.entries({ adapters: 1, texts: 1, rounds: 1, rank: 1, threads: 0 }))
+    values[name] = wholeNumber(name, values[name], least);
+  oneOf("storage", values.storage, STORAGES);
+  if (values.model !== undefined) modelFolder("model", values.model);
+  return values;
+}
+
+async function main(options, folder) {
+  const { adapters: count, texts, rounds, rank } = options;
+  const started = performance.now();
+  const model = options.model ?? writeE5Shape(join(folder, "model"), join(ROOT, "data/encoder"));
   const { weightsPath, shape, pooling } = await openModelFolder(model);
   const storage =
-    values.storage === "float32"
+    options.storage === "float32"
       ? undefined
       : {
-          format: values.storage,
+          format: options.storage,
           blockSize: 64,
           doubleQuant: false,
           outlierFraction: 0,
@@ -52,7 +63,7 @@ try {
     shape,
     pooling,
     device: "cpu",
-    threads: Number(values.threads),
+    threads: options.threads,
     ...(storage && { storage }),
   });
   const modules = Array.from({ length: shape.numLayers }, (_, layer) =>
@@ -79,16 +90,16 @@ try {
     Array.from({ length: texts }, (_, i) => generatedQuestion(words, i)),
     128,
   );
-  const options = { normalize: true, microBatchTokens: 1024 };
-  const one = { adapter: names[0], ...options };
+  const how = { normalize: true, microBatchTokens: 1024 };
+  const one = { adapter: names[0], ...how };
   const each = {
     adapter: false,
     adapters: names,
     adapterOfText: Int32Array.from({ length: texts }, (_, i) => (i * 37) % count),
-    ...options,
+    ...how,
   };
-  const base = { adapter: false, ...options };
-  const merged = { adapter: "merged", ...options };
+  const base = { adapter: false, ...how };
+  const merged = { adapter: "merged", ...how };
   const seconds = { base: [], merged: [], one: [], each: [] };
   const time = async (into, choice) => {
     // Processor time: on a machine that others use too, the clock measures them.
@@ -113,7 +124,7 @@ try {
   const row = (name, all) => [name, figure(median(all) * 1000), figure(tokens / median(all))];
   console.log(
     [
-      `${cpus()[0].model}, ${cpus().length} cores, Node ${process.version}; ${values.storage}, ${texts} texts of ${tokens} tokens, ${count} adapters of rank ${rank} on query, key and value`,
+      `${cpus()[0].model}, ${cpus().length} cores, Node ${process.version}; ${options.storage}, ${texts} texts of ${tokens} tokens, ${count} adapters of rank ${rank} on query, key and value`,
       "",
       markdownTable(
         ["texts encoded with", "ms of processor time", "tokens a second of it"],
@@ -131,6 +142,4 @@ try {
       `took ${figure((performance.now() - started) / 1000)} s`,
     ].join("\n"),
   );
-} finally {
-  rmSync(folder, { recursive: true, force: true });
 }

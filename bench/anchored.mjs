@@ -4,11 +4,19 @@
 //   node bench/anchored.mjs --model DIR --train 100.csv,1000.csv --test FILE --unrelated FILE [--seeds 1] [--json FILE]
 //
 // --unrelated: pairs, of which the questions are what is kept and, others of them, what drift is measured on.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import {
+  existingFile,
+  modelFolder,
+  readArguments,
+  UsageError,
+  wholeNumber,
+  wholeNumbers,
+  writableFile,
+} from "./arguments.mjs";
+import { benchmark } from "./benchmark.mjs";
 import { readPairs, writePairs } from "./data.mjs";
 import { runProgram } from "./process.mjs";
 import { median } from "./statistics.mjs";
@@ -24,8 +32,54 @@ const ROWS = {
 /** Optimiser steps between two points of a run's way, and points. */
 const WAY = { every: 10, points: 4, batch: 16 };
 
-const { values: options } = parseArgs({
-  options: {
+await benchmark("bench/anchored.mjs", readOptions, main);
+
+async function main(options, folder) {
+  const files = { test: join(folder, "test.csv"), kept: join(folder, "kept.jsonl") };
+  writePairs(files.test, readPairs(options.test, options.test_pairs));
+  const kept = readPairs(options.unrelated, options.kept_texts);
+  writeFileSync(files.kept, kept.map(({ question1 }) => JSON.stringify({ text: question1 })).join("\n"));
+  const ways = [];
+  for (const train of options.train) {
+    for (const seed of options.seeds) {
+      for (const name of Object.keys(ROWS)) {
+        const run = {
+          train: basename(train),
+          seed,
+          name,
+          way: await wayOf(name, train, seed, options, files, folder),
+        };
+        console.error(JSON.stringify(run));
+        ways.push(run);
+      }
+    }
+  }
+  for (const train of new Set(ways.map((run) => run.train))) {
+    const ofTrain = ways.filter((run) => run.train === train);
+    const before = ofTrain[0].way[0].auc;
+    const best = ({ way }) => Math.max(...way.map(({ auc }) => auc));
+    // Where all of a seed's runs have come to.
+    const common = (seed) => Math.min(...ofTrain.filter((run) => run.seed === seed).map(best));
+    const rows = Object.keys(ROWS).map((name) => {
+      const runs = ofTrain.filter((run) => run.name === name);
+      return [
+        name,
+        median(runs.map(best)).toFixed(4),
+        median(runs.map((run) => common(run.seed))).toFixed(4),
+        median(runs.map((run) => 1 - cosineAt(run.way, common(run.seed)))).toFixed(4),
+        median(runs.map((run) => 1 - run.way.at(-1).cosine)).toFixed(4),
+      ];
+    });
+    console.log(`\n${train}, AUC before training ${before.toFixed(4)}\n`);
+    console.log(
+      markdownTable(["", "best AUC", "equal AUC", "drift there", "drift after the last step"], rows),
+    );
+  }
+  if (options.json) writeFileSync(options.json, `${JSON.stringify(ways, null, 2)}\n`);
+}
+
+function readOptions(argv) {
+  const values = readArguments(argv, {
     model: { type: "string" },
     train: { type: "string" },
     test: { type: "string" },
@@ -35,13 +89,21 @@ const { values: options } = parseArgs({
     kept_texts: { type: "string", default: "300" },
     threads: { type: "string", default: "0" },
     json: { type: "string" },
-  },
-});
-for (const name of ["model", "train", "test", "unrelated"])
-  if (options[name] === undefined) throw new Error(`--${name} is required`);
+  });
+  for (const name of ["model", "train", "test", "unrelated"])
+    if (values[name] === undefined) throw new UsageError(`--${name} is required`);
+  modelFolder("model", values.model);
+  values.train = values.train.split(",").map((file) => existingFile("train", file));
+  for (const name of ["test", "unrelated"]) existingFile(name, values[name]);
+  values.seeds = wholeNumbers("seeds", values.seeds, 0);
+  for (const [name, least] of Object.entries({ test_pairs: 1, kept_texts: 1, threads: 0 }))
+    values[name] = wholeNumber(name, values[name], least);
+  if (values.json !== undefined) writableFile("json", values.json);
+  return values;
+}
 
 /** The way of one run: AUC and mean cosine to the base model, from before training on. */
-async function wayOf(name, train, seed, files, folder) {
+async function wayOf(name, train, seed, options, files, folder) {
   const out = join(folder, "out");
   await runProgram(process.execPath, [
     join(ROOT, "bin/peft-train.js"),
@@ -74,51 +136,4 @@ function cosineAt(way, auc) {
   const [before, after] = [way[Math.max(0, next - 1)], way[next]];
   if (next <= 0 || after.auc === before.auc) return after.cosine;
   return before.cosine + ((after.cosine - before.cosine) * (auc - before.auc)) / (after.auc - before.auc);
-}
-
-const folder = mkdtempSync(join(tmpdir(), "peft-train-anchored-"));
-try {
-  const files = { test: join(folder, "test.csv"), kept: join(folder, "kept.jsonl") };
-  writePairs(files.test, readPairs(options.test, Number(options.test_pairs)));
-  const kept = readPairs(options.unrelated, Number(options.kept_texts));
-  writeFileSync(files.kept, kept.map(({ question1 }) => JSON.stringify({ text: question1 })).join("\n"));
-  const ways = [];
-  for (const train of options.train.split(",")) {
-    for (const seed of options.seeds.split(",")) {
-      for (const name of Object.keys(ROWS)) {
-        const run = {
-          train: basename(train),
-          seed,
-          name,
-          way: await wayOf(name, train, seed, files, folder),
-        };
-        console.error(JSON.stringify(run));
-        ways.push(run);
-      }
-    }
-  }
-  for (const train of new Set(ways.map((run) => run.train))) {
-    const ofTrain = ways.filter((run) => run.train === train);
-    const before = ofTrain[0].way[0].auc;
-    const best = ({ way }) => Math.max(...way.map(({ auc }) => auc));
-    // Where all of a seed's runs have come to.
-    const common = (seed) => Math.min(...ofTrain.filter((run) => run.seed === seed).map(best));
-    const rows = Object.keys(ROWS).map((name) => {
-      const runs = ofTrain.filter((run) => run.name === name);
-      return [
-        name,
-        median(runs.map(best)).toFixed(4),
-        median(runs.map((run) => common(run.seed))).toFixed(4),
-        median(runs.map((run) => 1 - cosineAt(run.way, common(run.seed)))).toFixed(4),
-        median(runs.map((run) => 1 - run.way.at(-1).cosine)).toFixed(4),
-      ];
-    });
-    console.log(`\n${train}, AUC before training ${before.toFixed(4)}\n`);
-    console.log(
-      markdownTable(["", "best AUC", "equal AUC", "drift there", "drift after the last step"], rows),
-    );
-  }
-  if (options.json) writeFileSync(options.json, `${JSON.stringify(ways, null, 2)}\n`);
-} finally {
-  rmSync(folder, { recursive: true, force: true });
 }

@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { textsFile } from "./data.mjs";
 import { eventNamed, runProgram } from "./process.mjs";
 import { leastCosine, median, pairedRatio, summary } from "./statistics.mjs";
 
@@ -29,9 +28,15 @@ function allRows(onnx, extra) {
 
 const onnxArgs = (folder, kind) => ["--backend=onnx", `--onnx=${join(folder, `${kind}.onnx`)}`];
 
+/** An option of `--ours_encode` that is not there is found by the small encoder. */
+export async function tryEncodingRows({ root, options, folder, texts }) {
+  const context = { root, options, texts, model: join(root, "data/encoder") };
+  for (const { value } of options.ours_encode)
+    await encode({ side: "ours", load: value }, context, join(folder, "vectors.bin"));
+}
+
 /** Many texts and single ones, through both sides in turn, after a look at whether their vectors agree. */
-export async function benchEncoding({ root, python, options, folder, model, modelName, say }) {
-  const texts = textsFile(options.test, options.texts, folder);
+export async function benchEncoding({ root, python, options, folder, model, modelName, texts, say }) {
   const context = { root, python, options, model, texts };
   const every = allRows(await python.onnx(model), options.ours_encode);
   const rows = options.quick ? every.filter((row) => [ONNX_FP32, "peft-train"].includes(row.name)) : every;

@@ -29,7 +29,11 @@ const ENCODING = [
   { name: "int8", load: { quantize: "int8" } },
 ];
 
-/** The model and the data that were named, or generated ones; `said` is how the report calls them. */
+/**
+ * The model, the pairs and the texts to encode that were named, or generated ones.
+ * @returns {{ model: { folder: string, said: string }, data: { file: string, said: string }, texts: string }} `said` is how
+ * the report calls them, `texts` a file with a JSON array of them.
+ */
 export function prepare(options, root, folder) {
   const tokenizer = join(root, "data/encoder");
   const model = options.model
@@ -39,11 +43,13 @@ export function prepare(options, root, folder) {
         said: "e5-small's shape with random weights",
       };
   const words = wholeWords(model.folder);
-  if (options.train) return { model, words, data: { file: options.train, said: options.train } };
+  const texts = join(folder, "texts.json");
+  writeFileSync(texts, JSON.stringify(textsToEncode(options, words)));
+  if (options.train) return { model, texts, data: { file: options.train, said: options.train } };
   const count = options.quick ? QUICK.steps * options.batch : ARTICLE_PAIRS;
   const file = join(folder, "train.csv");
   writePairs(file, Array.from(generatedPairs(count, words)));
-  return { model, words, data: { file, said: `${count} generated pairs` } };
+  return { model, texts, data: { file, said: `${count} generated pairs` } };
 }
 
 /** Every kernel, and plain ATen calls in its place. */
@@ -85,7 +91,8 @@ export async function timeTraining({ root, folder, say, device, model, data }, o
       firstStep: steps[0].at,
       steps: steps.length,
       pairs: steps.reduce((sum, step) => sum + step.pairs, 0),
-      pairsPerSecond: steadyRate(run.events, usual),
+      // A short run is over before a step counts.
+      pairsPerSecond: steps.length > usual ? steadyRate(run.events, usual) : undefined,
       rocAuc: evaluations.at(-1)?.metrics.roc_auc,
       peakBytes: run.peakBytes,
     });
@@ -94,13 +101,10 @@ export async function timeTraining({ root, folder, say, device, model, data }, o
   return rows;
 }
 
-export async function timeEncoding({ root, folder, say, device, model, words }, options) {
-  const count = options.quick ? QUICK.texts : TEXTS;
-  const file = join(folder, "texts.json");
-  writeFileSync(file, JSON.stringify(texts(count, options, words)));
+export async function timeEncoding({ root, say, device, model, texts }, options) {
   const rows = [];
   for (const { name, load } of options.quick ? ENCODING.slice(0, 1) : ENCODING) {
-    const told = { model: model.folder, load: { ...load, device }, texts: file, maxLength: 128 };
+    const told = { model: model.folder, load: { ...load, device }, texts, maxLength: 128 };
     told.single = options.quick ? QUICK.single : SINGLE;
     const run = await runProgram(process.execPath, [
       join(root, "bench/encode-ours.mjs"),
@@ -119,8 +123,10 @@ export async function timeEncoding({ root, folder, say, device, model, words }, 
 }
 
 /** Those of --test, again from the first where they are too few; else generated. */
-function texts(count, { test }, words) {
+function textsToEncode({ test, quick }, words) {
+  const count = quick ? QUICK.texts : TEXTS;
   if (!test) return Array.from({ length: count }, (_, i) => generatedQuestion(words, i));
   const questions = readPairs(test, 0).flatMap(({ question1, question2 }) => [question1, question2]);
+  if (questions.length === 0) throw new Error(`--test: no pairs in ${test}`);
   return Array.from({ length: count }, (_, i) => questions[i % questions.length]);
 }

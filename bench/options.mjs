@@ -1,6 +1,14 @@
-import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import {
+  existingFile,
+  modelFolder,
+  readArguments,
+  someOf,
+  UsageError,
+  wholeNumber,
+  wholeNumbers,
+  writableFile,
+} from "./arguments.mjs";
 
 export const SECTIONS = ["train", "encode", "start", "scale"];
 /** Without --only; `scale` takes long. */
@@ -10,81 +18,54 @@ const USUAL = ["train", "encode", "start"];
 const QUICK = { rounds: 1, warm: 1, steps: 2, texts: 300, single: 50, starts: 5 };
 const FULL = { rounds: 3, warm: 2, steps: 6, texts: 2000, single: 200, starts: 5 };
 
-/** A mistake on the command line, told in one line. */
-export class UsageError extends Error {}
-
 /** @param {string[]} argv @throws UsageError */
 export function parseBenchOptions(argv, root) {
   const text = { type: "string" };
   const flag = { type: "boolean", default: false };
-  let values;
-  try {
-    ({ values } = parseArgs({
-      args: argv,
-      options: {
-        quick: flag,
-        only: { ...text, default: USUAL.join(",") },
-        rounds: text,
-        warm: text,
-        steps: text,
-        texts: text,
-        single: text,
-        starts: text,
-        batch: { ...text, default: "64" },
-        max_length: { ...text, default: "70" },
-        seed: { ...text, default: "42" },
-        train: { ...text, default: join(root, "data/pairs/train.csv") },
-        test: { ...text, default: join(root, "data/pairs/test.csv") },
-        model: text,
-        train_model: text,
-        ours: { ...text, multiple: true, default: [] },
-        ours_encode: { ...text, multiple: true, default: [] },
-        search: flag,
-        scale: flag,
-        scale_pairs: { ...text, default: "1000,10000,100000,1000000" },
-        scale_lengths: { ...text, default: "16,32,64,128,256,512" },
-        json: text,
-        write: flag,
-      },
-    }));
-  } catch (error) {
-    throw new UsageError(error.message);
-  }
+  const values = readArguments(argv, {
+    quick: flag,
+    only: { ...text, default: USUAL.join(",") },
+    rounds: text,
+    warm: text,
+    steps: text,
+    texts: text,
+    single: text,
+    starts: text,
+    batch: { ...text, default: "64" },
+    max_length: { ...text, default: "70" },
+    seed: { ...text, default: "42" },
+    train: { ...text, default: join(root, "data/pairs/train.csv") },
+    test: { ...text, default: join(root, "data/pairs/test.csv") },
+    model: text,
+    train_model: text,
+    ours: { ...text, multiple: true, default: [] },
+    ours_encode: { ...text, multiple: true, default: [] },
+    search: flag,
+    scale: flag,
+    scale_pairs: { ...text, default: "1000,10000,100000,1000000" },
+    scale_lengths: { ...text, default: "16,32,64,128,256,512" },
+    json: text,
+    write: flag,
+  });
   const options = { ...values };
   for (const [name, value] of Object.entries(values.quick ? QUICK : FULL))
-    options[name] = values[name] === undefined ? value : positive(name, values[name]);
-  for (const name of ["batch", "max_length"]) options[name] = positive(name, values[name]);
-  if (options.max_length < 3)
-    throw new UsageError("--max_length: expected at least 3, [CLS] and [SEP] counted");
-  options.seed = integer("seed", values.seed, 0);
-  options.scale_pairs = values.scale_pairs.split(",").map((item) => positive("scale_pairs", item));
-  options.scale_lengths = values.scale_lengths.split(",").map((item) => integer("scale_lengths", item, 3));
-  options.only = values.only.split(",");
-  for (const section of options.only)
-    if (!SECTIONS.includes(section))
-      throw new UsageError(`--only: expected some of ${SECTIONS.join(",")}, found "${section}"`);
+    options[name] = values[name] === undefined ? value : wholeNumber(name, values[name], 1);
+  options.batch = wholeNumber("batch", values.batch, 1);
+  options.max_length = wholeNumber("max_length", values.max_length, 3); // [CLS] and [SEP] counted
+  options.seed = wholeNumber("seed", values.seed, 0);
+  options.scale_pairs = wholeNumbers("scale_pairs", values.scale_pairs, 1);
+  options.scale_lengths = wholeNumbers("scale_lengths", values.scale_lengths, 3);
+  options.only = someOf("only", values.only, SECTIONS);
   if (values.scale && !options.only.includes("scale")) options.only.push("scale");
   options.ours = values.ours.map((item) => named("ours", item, (rest) => rest.trim().split(/\s+/)));
   options.ours_encode = values.ours_encode.map((item) => named("ours_encode", item, loadOptions));
-  for (const name of ["train", "test"])
-    if (!isFile(options[name])) throw new UsageError(`--${name}: no file ${options[name]}`);
+  for (const name of ["train", "test"]) existingFile(name, options[name]);
   for (const name of ["model", "train_model"])
-    if (options[name] !== undefined && !isFile(join(options[name], "config.json")))
-      throw new UsageError(`--${name}: no config.json in ${options[name]}`);
+    if (options[name] !== undefined) modelFolder(name, options[name]);
+  if (options.json !== undefined) writableFile("json", options.json);
   if (values.quick && values.write)
     throw new UsageError("--quick measures too little to be written down; leave out --write");
   return options;
-}
-
-function positive(name, value) {
-  return integer(name, value, 1);
-}
-
-function integer(name, value, least) {
-  const number = Number(value);
-  if (value.trim() === "" || !Number.isSafeInteger(number) || number < least)
-    throw new UsageError(`--${name}: expected a whole number of at least ${least}, found "${value}"`);
-  return number;
 }
 
 /** `name=rest`; the rest may hold more of them. */
@@ -103,8 +84,4 @@ function loadOptions(text) {
     // told below
   }
   throw new UsageError(`--ours_encode: expected options of Encoder.load as a JSON object, found ${text}`);
-}
-
-function isFile(path) {
-  return existsSync(path) && statSync(path).isFile();
 }

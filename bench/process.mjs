@@ -4,11 +4,17 @@ import { createInterface } from "node:readline";
 
 const SAMPLE_MS = 50;
 const SHOWN = 2000;
-/** A benchmark that is stopped takes what it started with it. */
 const running = new Set();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
+
+/** A benchmark that ends, however it does, takes what it started with it. @returns the same child */
+export function endWithUs(child) {
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+  return child;
+}
 
 /**
  * Runs a program that prints one JSON object a line.
@@ -20,8 +26,9 @@ process.on("exit", () => {
 export async function runProgram(program, args, { env = {}, timeoutSeconds } = {}) {
   const startedAt = performance.now();
   const elapsed = () => (performance.now() - startedAt) / 1000;
-  const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  running.add(child);
+  const child = endWithUs(
+    spawn(program, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] }),
+  );
   let peakBytes;
   const sample = () => {
     peakBytes = peakMemory(child.pid) ?? peakBytes;
@@ -52,7 +59,6 @@ export async function runProgram(program, args, { env = {}, timeoutSeconds } = {
       });
     });
   } finally {
-    running.delete(child);
     clearInterval(timer);
     clearTimeout(deadline);
   }

@@ -4,11 +4,12 @@
 //
 // Without options it takes the project's own encoder and pairs. One process a row, so that its peak memory (VmHWM) is
 // its own; rows run one after the other, and the first one (float32) runs again at the end to show how quiet the machine was.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { existingFile, modelFolder, readArguments, someOf, wholeNumber, writableFile } from "./arguments.mjs";
+import { benchmark } from "./benchmark.mjs";
 import { runProgram } from "./process.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -29,8 +30,29 @@ const ROWS = {
   "fp4+outliers": [...fp4, "--outlier_fraction=0.005"],
 };
 
-const { values: options } = parseArgs({
-  options: {
+await benchmark("bench:quant", readOptions, main);
+
+async function main(options, folder) {
+  const names = options.only;
+  const rows = [];
+  for (const name of names.length > 1 ? [...names, names[0]] : names) {
+    const row = await measure(name, options, folder);
+    console.error(JSON.stringify(row));
+    rows.push(row);
+  }
+  if (names.length > 1) rows.at(-1).name += " again";
+  const result = {
+    machine: `${cpus()[0].model}, ${cpus().length} cores`,
+    node: process.version,
+    seed: options.seed,
+    rows,
+  };
+  console.log(`${result.machine}, Node ${result.node}, seed ${result.seed}\n\n${table(rows)}`);
+  if (options.json) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
+}
+
+function readOptions(argv) {
+  const values = readArguments(argv, {
     model: { type: "string", default: join(ROOT, "data/encoder") },
     train: { type: "string", default: join(ROOT, "data/pairs/train.csv") },
     test: { type: "string", default: join(ROOT, "data/pairs/test.csv") },
@@ -38,43 +60,46 @@ const { values: options } = parseArgs({
     seed: { type: "string", default: "42" },
     max_length: { type: "string", default: "70" },
     json: { type: "string" },
-  },
-});
+  });
+  values.only = someOf("only", values.only, Object.keys(ROWS));
+  values.seed = wholeNumber("seed", values.seed, 0);
+  values.max_length = wholeNumber("max_length", values.max_length, 3);
+  for (const name of ["train", "test"]) existingFile(name, values[name]);
+  modelFolder("model", values.model);
+  if (values.json !== undefined) writableFile("json", values.json);
+  return values;
+}
 
-async function measure(name) {
-  const folder = mkdtempSync(join(tmpdir(), "peft-train-bench-"));
-  try {
-    const out = join(folder, "out");
-    const { peakBytes } = await runProgram(process.execPath, [
-      join(ROOT, "bin/peft-train.js"),
-      `--model_name_or_path=${options.model}`,
-      `--dataset_name=${options.train}`,
-      `--eval_dataset_name=${options.test}`,
-      `--max_length=${options.max_length}`,
-      "--num_train_epochs=1",
-      "--per_device_train_batch_size=64",
-      `--seed=${options.seed}`,
-      `--output_dir=${out}`,
-      ...ROWS[name],
-    ]);
-    const lines = readFileSync(join(out, "train_log.jsonl"), "utf8").trim().split("\n");
-    const events = lines.map((line) => JSON.parse(line));
-    const evaluations = events.filter((e) => e.event === "evaluated");
-    const memory = events.find((e) => e.event === "memory");
-    const finished = events.find((e) => e.event === "finished");
-    const logged = events.filter((e) => e.event === "log").at(-1);
-    return {
-      name,
-      before: evaluations[0].metrics.roc_auc,
-      after: evaluations.at(-1).metrics.roc_auc,
-      linearBytes: memory?.plan?.linear,
-      embeddingBytes: memory?.plan?.embeddings,
-      peakBytes,
-      pairsPerSecond: (finished ?? logged)?.pairs_per_second,
-    };
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+async function measure(name, options, folder) {
+  const out = join(folder, "out");
+  const { peakBytes } = await runProgram(process.execPath, [
+    join(ROOT, "bin/peft-train.js"),
+    `--model_name_or_path=${options.model}`,
+    `--dataset_name=${options.train}`,
+    `--eval_dataset_name=${options.test}`,
+    `--max_length=${options.max_length}`,
+    "--num_train_epochs=1",
+    "--per_device_train_batch_size=64",
+    `--seed=${options.seed}`,
+    `--output_dir=${out}`,
+    ...ROWS[name],
+  ]);
+  const lines = readFileSync(join(out, "train_log.jsonl"), "utf8").trim().split("\n");
+  rmSync(out, { recursive: true, force: true });
+  const events = lines.map((line) => JSON.parse(line));
+  const evaluations = events.filter((e) => e.event === "evaluated");
+  const memory = events.find((e) => e.event === "memory");
+  const finished = events.find((e) => e.event === "finished");
+  const logged = events.filter((e) => e.event === "log").at(-1);
+  return {
+    name,
+    before: evaluations[0].metrics.roc_auc,
+    after: evaluations.at(-1).metrics.roc_auc,
+    linearBytes: memory?.plan?.linear,
+    embeddingBytes: memory?.plan?.embeddings,
+    peakBytes,
+    pairsPerSecond: (finished ?? logged)?.pairs_per_second,
+  };
 }
 
 function table(rows) {
@@ -90,24 +115,3 @@ function table(rows) {
   });
   return [...head, ...body].join("\n");
 }
-
-const names = options.only.split(",");
-for (const name of names) {
-  if (!(name in ROWS))
-    throw new Error(`Unknown row "${name}"; expected some of ${Object.keys(ROWS).join(", ")}`);
-}
-const rows = [];
-for (const name of names.length > 1 ? [...names, names[0]] : names) {
-  const row = await measure(name);
-  console.error(JSON.stringify(row));
-  rows.push(row);
-}
-if (names.length > 1) rows.at(-1).name += " again";
-const result = {
-  machine: `${cpus()[0].model}, ${cpus().length} cores`,
-  node: process.version,
-  seed: options.seed,
-  rows,
-};
-if (options.json) writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`);
-console.log(`${result.machine}, Node ${result.node}, seed ${result.seed}\n\n${table(rows)}`);

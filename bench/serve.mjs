@@ -1,42 +1,34 @@
 // npm run bench:serve: examples/service under load of 1, 8 and 64 clients, each of which sends one text at a time to one of three
 // adapters as fast as it is answered; with batching and without. Every answer is compared with the vector that the library gives for that
 // text and adapter. Options: --seconds=8 --model=FOLDER --clients=1,8,64
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Pool } from "undici";
 import { readTexts } from "../dist/data/texts.js";
 import { Encoder } from "../dist/index.js";
+import { modelFolder, readArguments, wholeNumber, wholeNumbers } from "./arguments.mjs";
+import { benchmark } from "./benchmark.mjs";
 import { makeAdapters } from "./make-adapters.mjs";
 import { startService } from "./service-process.mjs";
 
 const data = (name) => fileURLToPath(new URL(`../data/${name}`, import.meta.url));
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "8" },
-    model: { type: "string", default: data("encoder") },
-    clients: { type: "string", default: "1,8,64" },
-  },
-});
 const NAMES = ["red", "green", "blue"];
 /** No multiple of the adapters, so that each text goes to each of them. */
 const TEXTS = 301;
 
-const folder = mkdtempSync(join(tmpdir(), "peft-train-serve-"));
-try {
-  const adapters = await makeAdapters(values.model, data("pairs/train.csv"), folder, NAMES);
+await benchmark("bench:serve", readOptions, main);
+
+async function main(options, folder) {
+  const adapters = await makeAdapters(options.model, data("pairs/train.csv"), folder, NAMES);
   const texts = (await readTexts(data("pairs/test.csv"), "question1")).slice(0, TEXTS);
-  const expected = await expectedVectors(values.model, adapters, texts);
+  const expected = await expectedVectors(options.model, adapters, texts);
   console.log("| batching | clients | requests/s | p50 ms | p95 ms | p99 ms | wrong | failed |");
   console.log("| --- | --- | --- | --- | --- | --- | --- | --- |");
   for (const batching of [true, false]) {
-    const flags = [`--model=${values.model}`, ...(batching ? [] : ["--no-batching"])];
+    const flags = [`--model=${options.model}`, ...(batching ? [] : ["--no-batching"])];
     const service = await startService(flags, { adapters });
-    for (const clients of values.clients.split(",").map(Number)) {
+    for (const clients of options.clients) {
       await load(service.url, clients, 1, texts, expected); // warm
-      const result = await load(service.url, clients, Number(values.seconds), texts, expected);
+      const result = await load(service.url, clients, options.seconds, texts, expected);
       const cells = [batching ? "on" : "off", clients, ...row(result), result.wrong, result.failed];
       console.log(`| ${cells.join(" | ")} |`);
       if (result.wrong + result.failed > 0) process.exitCode = 1;
@@ -44,8 +36,20 @@ try {
     const { code, signal } = await service.stop();
     if (code !== 0) throw new Error(`the service ended with ${code ?? signal}`);
   }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+}
+
+function readOptions(argv) {
+  const text = (value) => ({ type: "string", default: value });
+  const values = readArguments(argv, {
+    seconds: text("8"),
+    model: text(data("encoder")),
+    clients: text("1,8,64"),
+  });
+  return {
+    seconds: wholeNumber("seconds", values.seconds, 1),
+    model: modelFolder("model", values.model),
+    clients: wholeNumbers("clients", values.clients, 1),
+  };
 }
 
 /** Base64 of each text's vector, by adapter. */

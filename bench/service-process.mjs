@@ -2,15 +2,16 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { endWithUs } from "./process.mjs";
 
 const MAIN = fileURLToPath(new URL("../examples/service/main.mjs", import.meta.url));
 
 /** Starts examples/service on a free port and waits until it is ready: its address, its process, and a way to end it. */
 export async function startService(args, { adapters = new Map() } = {}) {
   const named = [...adapters].flatMap(([name, folder]) => ["--adapter", `${name}=${folder}`]);
-  const child = spawn(process.execPath, [MAIN, "--port=0", ...named, ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = endWithUs(
+    spawn(process.execPath, [MAIN, "--port=0", ...named, ...args], { stdio: ["ignore", "pipe", "pipe"] }),
+  );
   const ended = once(child, "exit").then(([code, signal]) => ({ code, signal, stderr }));
   let stderr = "";
   child.stderr.on("data", (text) => {

@@ -1,4 +1,4 @@
-import { rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { trainingFiles } from "./data.mjs";
 import { eventNamed, runProgram } from "./process.mjs";
@@ -10,7 +10,9 @@ const BATCH = 64;
 export async function benchStart({ root, python, options, folder, say }) {
   const program = join(root, "bin/peft-train.js");
   const model = join(root, "data/encoder");
-  const files = trainingFiles(join(root, "data/pairs/train.csv"), BATCH, options.seed, folder);
+  const own = join(folder, "start");
+  mkdirSync(own);
+  const files = trainingFiles(join(root, "data/pairs/train.csv"), BATCH, options.seed, own);
   const out = join(folder, "out");
   const help = { name: "`--help`", run: () => runProgram(process.execPath, [program, "--help"]) };
   const first = [

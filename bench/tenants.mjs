@@ -3,47 +3,30 @@
 //   node bench/tenants.mjs [--model DIR] [--tenants 3] [--steps 4] [--batch 8] [--threads 1]
 //
 // Without --model it makes one of e5-small's shape with random weights.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { modelFolder, readArguments, wholeNumber } from "./arguments.mjs";
+import { benchmark } from "./benchmark.mjs";
 import { runProgram } from "./process.mjs";
 import { writeE5Shape } from "./random-model.mjs";
 import { figure, markdownTable, mebibytes } from "./table.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({
-  options: {
-    model: { type: "string" },
-    tenants: { type: "string", default: "3" },
-    steps: { type: "string", default: "4" },
-    batch: { type: "string", default: "8" },
-    threads: { type: "string", default: "1" },
-  },
-});
-const folder = mkdtempSync(join(tmpdir(), "peft-train-bench-"));
 
-async function measure(args) {
-  const startedAt = performance.now();
-  const { peakBytes } = await runProgram(process.execPath, [
-    join(ROOT, "bin/peft-train.js"),
-    ...args,
-    "--quiet",
-  ]);
-  return { seconds: (performance.now() - startedAt) / 1000, peakBytes };
-}
+await benchmark("bench/tenants.mjs", readOptions, main);
 
-try {
+async function main(options, folder) {
   const shared = {
-    model_name_or_path: values.model ?? writeE5Shape(join(folder, "model"), join(ROOT, "data/encoder")),
+    model_name_or_path: options.model ?? writeE5Shape(join(folder, "model"), join(ROOT, "data/encoder")),
     dataset_name: join(ROOT, "data/pairs/train.csv"),
-    max_train_steps: Number(values.steps),
-    per_device_train_batch_size: Number(values.batch),
-    num_threads: Number(values.threads),
+    max_train_steps: options.steps,
+    per_device_train_batch_size: options.batch,
+    num_threads: options.threads,
     report: false,
   };
-  const names = Array.from({ length: Number(values.tenants) }, (_, i) => `tenant-${i}`);
+  const names = Array.from({ length: options.tenants }, (_, i) => `tenant-${i}`);
   const config = join(folder, "tenants.json");
   const tenants = Object.fromEntries(names.map((name, seed) => [name, { seed }]));
   writeFileSync(config, JSON.stringify({ ...shared, output_dir: join(folder, "together"), tenants }));
@@ -57,7 +40,7 @@ try {
   const total = alone.reduce((sum, { seconds }) => sum + seconds, 0);
   const peak = Math.max(...alone.map(({ peakBytes }) => peakBytes));
   console.log(
-    `${cpus()[0].model}, ${cpus().length} cores, Node ${process.version}; ${values.tenants} tenants, ${values.steps} steps of ${values.batch} pairs, ${values.threads} threads\n`,
+    `${cpus()[0].model}, ${cpus().length} cores, Node ${process.version}; ${options.tenants} tenants, ${options.steps} steps of ${options.batch} pairs, ${options.threads} threads\n`,
   );
   console.log(
     markdownTable(
@@ -73,6 +56,29 @@ try {
       ],
     ),
   );
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+}
+
+function readOptions(argv) {
+  const text = (value) => ({ type: "string", default: value });
+  const values = readArguments(argv, {
+    model: { type: "string" },
+    tenants: text("3"),
+    steps: text("4"),
+    batch: text("8"),
+    threads: text("1"),
+  });
+  for (const [name, least] of Object.entries({ tenants: 1, steps: 1, batch: 1, threads: 0 }))
+    values[name] = wholeNumber(name, values[name], least);
+  if (values.model !== undefined) modelFolder("model", values.model);
+  return values;
+}
+
+async function measure(args) {
+  const startedAt = performance.now();
+  const { peakBytes } = await runProgram(process.execPath, [
+    join(ROOT, "bin/peft-train.js"),
+    ...args,
+    "--quiet",
+  ]);
+  return { seconds: (performance.now() - startedAt) / 1000, peakBytes };
 }

@@ -1,6 +1,5 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { trainingFiles } from "./data.mjs";
 import { eventNamed, runProgram } from "./process.mjs";
 import { bestSetting, SHORT_WAITS, settingText } from "./search.mjs";
 import { pairedRatio, summary } from "./statistics.mjs";
@@ -30,20 +29,20 @@ const OUR_ROWS = [
   { name: "peft-train, bfloat16", flags: ["--mixed_precision=bf16"] },
 ];
 
+/** A flag of `--ours` that is not there is found by the small encoder, and not after minutes of Python. */
+export async function tryTrainingRows({ root, options, folder, files }) {
+  const small = { root, options, folder, files, model: join(root, "data/encoder") };
+  for (const { value } of options.ours)
+    await measure({ side: "ours", flags: ["--sanity_test", "--max_train_steps=2", ...value] }, small, 1);
+}
+
 /** Steps of training, row after row and then again from the first, so that both sides share the machine's moods. */
-export async function benchTraining({ root, python, options, folder, model, modelName, say }) {
-  const count = (options.warm + options.steps) * options.batch;
-  const files = trainingFiles(options.train, count, options.seed, folder);
+export async function benchTraining({ root, python, options, folder, model, modelName, files, say }) {
   const context = { root, python, options, folder, model, files };
   const [theirs, ours] = options.quick
     ? [PYTHON_ROWS.slice(0, 1), OUR_ROWS.slice(0, 1)]
     : [[...PYTHON_ROWS], [...OUR_ROWS]];
-  for (const { name, value } of options.ours) {
-    // A flag that is not there is found now, by the small encoder, and not after minutes of Python.
-    const small = { ...context, model: join(root, "data/encoder") };
-    await measure({ side: "ours", flags: ["--sanity_test", "--max_train_steps=2", ...value] }, small, 1);
-    ours.push({ name: `peft-train, ${name}`, flags: value });
-  }
+  for (const { name, value } of options.ours) ours.push({ name: `peft-train, ${name}`, flags: value });
   let search;
   if (options.search) {
     search = await bestSetting(async (flags, env, timeoutSeconds) => {
@@ -70,7 +69,7 @@ export async function benchTraining({ root, python, options, folder, model, mode
   const { results, best } = compared(rows);
   return {
     model: modelName,
-    count,
+    count: (options.warm + options.steps) * options.batch,
     rows: results,
     bestPython: bySettings(rows[best]),
     ...(search && { search }),

@@ -1,4 +1,13 @@
-import { closeSync, mkdtempSync, openSync, readSync, rmSync, statSync } from "node:fs";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -41,6 +50,18 @@ test("without a model and data the benchmark makes both, and the engine takes th
   expect(vector).toHaveLength(384);
   expect((vector as Float32Array).every(Number.isFinite)).toBe(true);
   await encoder.close();
+});
+
+test("what is encoded are the questions of --test, and a file without any is found at once", () => {
+  const options = { quick: true, batch: 1, model: join(root, "data/encoder") };
+  const test = join(root, "data/pairs/test.csv");
+  const texts = JSON.parse(readFileSync(prepare({ ...options, test }, root, folder).texts, "utf8"));
+  const [first] = readPairs(test, 1);
+  expect(texts).toHaveLength(2000);
+  expect(texts.slice(0, 2)).toEqual([first.question1, first.question2]);
+  const empty = join(folder, "empty.csv");
+  writeFileSync(empty, "question1,question2,is_duplicate\n");
+  expect(() => prepare({ ...options, test: empty }, root, folder)).toThrow(`--test: no pairs in ${empty}`);
 });
 
 test("the report names what was measured and leaves out what was not", () => {

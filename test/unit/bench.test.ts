@@ -3,10 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
+import { UsageError } from "../../bench/arguments.mjs";
 import { readPairs, textsFile, trainingFiles } from "../../bench/data.mjs";
 import { END, replaceGenerated, START } from "../../bench/document.mjs";
 import { physicalCores } from "../../bench/machine.mjs";
-import { parseBenchOptions, UsageError } from "../../bench/options.mjs";
+import { parseBenchOptions } from "../../bench/options.mjs";
 import { runProgram } from "../../bench/process.mjs";
 import { shown } from "../../bench/report.mjs";
 import { bestSetting } from "../../bench/search.mjs";
@@ -216,6 +217,8 @@ describe("options", () => {
     expect(parse("--quick")).toMatchObject({ rounds: 1, texts: 300 });
     expect(parse("--quick", "--texts=9").texts).toBe(9);
     expect(parse("--scale").only).toEqual(["train", "encode", "start", "scale"]);
+    expect(parse("--only=start,encode,start").only).toEqual(["start", "encode"]);
+    expect(parse("--only=start", "--json=figures.json").json).toBe("figures.json");
   });
 
   test.each([
@@ -225,6 +228,9 @@ describe("options", () => {
     [["--max_length=2"], "--max_length"],
     [["--scale_pairs=10,x"], "--scale_pairs"],
     [["--only=train,speed"], 'found "speed"'],
+    [["--json=none/figures.json"], "--json: cannot write none/figures.json: there is no folder"],
+    [["--json=bench"], "--json: cannot write bench: it is a folder"],
+    [["--json=package.json/figures.json"], "package.json is no folder"],
     [["--train=none.csv"], "--train: no file none.csv"],
     [["--model=test"], "--model: no config.json"],
     [["--ours=name"], "--ours: expected NAME="],
