@@ -76,7 +76,7 @@ void Encoder::use(const std::vector<AdapterLayers*>& adapters, LoraUse use, cons
   dropout_ = dropout;
   adapted_ = !adapters.empty();
   take(adapters.size() == 1 ? adapters.front() : nullptr);
-  for (EncoderLayer& layer : layers_) layer.use(adapters, use, dropout.adapter());
+  for (EncoderLayer& layer : layers_) layer.use(adapters, use, dropout.adapter(), scratch_);
   find_lowest_trained();
 }
 
@@ -162,7 +162,7 @@ int64_t Encoder::buffer_bytes() const {
   int64_t total = s.context.bytes() + s.attention_normed.bytes() + s.gelu.bytes() + s.gradient_sum.bytes() +
                   s.gradient_masked.bytes() + s.gradient_intermediate.bytes() + s.gradient_context.bytes() +
                   s.gradient_qkv.bytes() + gradient_.bytes() + between_[0].bytes() + between_[1].bytes() +
-                  recomputed_.bytes() + s.weight_gradient.bytes();
+                  recomputed_.bytes() + s.weight_gradient.bytes() + s.lora.bytes();
   for (const LayerBuffers& b : buffers_) total += b.bytes();
   for (const Buffer& b : outputs_) total += b.bytes();
   return total;
@@ -180,7 +180,10 @@ int64_t Encoder::planned_activations(int64_t tokens, bool training) const {
   // WeightGradient, and what backward_embeddings takes.
   const int64_t weights =
       training && embedding_gradients_.any() ? std::max(3 * d, f) + std::max(d, f) + 2 * d : 0;
-  return 4 * tokens * (forward + backward + weights + kept * (d + (recompute_ ? 0 : layer)));
+  LoraFloats lora;
+  for (const EncoderLayer& one : layers_) lora = larger(lora, one.planned_lora(tokens, training));
+  const int64_t row = forward + backward + weights + kept * (d + (recompute_ ? 0 : layer));
+  return 4 * (Buffer::capacity(tokens * row) + lora.scratch + lora.passing);
 }
 
 int64_t Encoder::gradient_bytes() const {

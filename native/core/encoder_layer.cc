@@ -96,13 +96,20 @@ int64_t EncoderLayer::gradient_bytes() const {
          output_.gradient_bytes();
 }
 
+LoraFloats EncoderLayer::planned_lora(int64_t tokens, bool training) const {
+  LoraFloats most;
+  for (const LoraLinear* linear : {&qkv_, &attention_output_, &intermediate_, &output_})
+    most = larger(most, linear->planned(tokens, training));
+  return most;
+}
+
 void EncoderLayer::use(const std::vector<AdapterLayers*>& adapters, LoraUse use,
-                       const Dropout& adapter_dropout) {
+                       const Dropout& adapter_dropout, LayerScratch& scratch) {
   const auto use_in = [&](LoraLinear& linear, PackedLora LayerFactors::*part) {
     std::vector<LoraLinear::Versioned> loras;
     for (AdapterLayers* adapter : adapters)
       loras.push_back({&(adapter->layer(index_).*part), adapter->version()});
-    linear.use(loras, use, adapter_dropout);
+    linear.use(loras, use, adapter_dropout, scratch.lora);
   };
   use_in(qkv_, &LayerFactors::qkv);
   use_in(attention_output_, &LayerFactors::attention_output);

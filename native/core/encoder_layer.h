@@ -66,6 +66,7 @@ struct LayerScratch {
   Buffer context, attention_normed, gelu, gradient_sum, gradient_masked, gradient_intermediate,
       gradient_context, gradient_qkv;
   WeightGradient weight_gradient;
+  LoraScratch lora;
   InputObserver observe;  // may be empty
 };
 
@@ -87,7 +88,10 @@ class EncoderLayer {
   int64_t gradient_bytes() const;
   /// The adapters of the next passes, this layer's part of them, in the order that the rows of a batch count
   /// them.
-  void use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const Dropout& adapter_dropout);
+  void use(const std::vector<AdapterLayers*>& adapters, LoraUse use, const Dropout& adapter_dropout,
+           LayerScratch& scratch);
+  /// What a pass of so many tokens takes for the adapters.
+  LoraFloats planned_lora(int64_t tokens, bool training) const;
 
   /// out [T, d]; `kept.input` must be set.
   void forward(const MicroBatch& micro, const DropoutPlan& dropout, LayerActivations& kept,

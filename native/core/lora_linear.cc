@@ -18,9 +18,11 @@ void finish_rows(const PackedLora& lora, Tensor out) {
 
 }  // namespace
 
-void LoraLinear::use(const std::vector<Versioned>& adapters, LoraUse use, const Dropout& dropout) {
+void LoraLinear::use(const std::vector<Versioned>& adapters, LoraUse use, const Dropout& dropout,
+                     LoraScratch& scratch) {
   adapters_.clear();
   dropout_ = dropout;
+  scratch_ = &scratch;
   for (const auto& [lora, version] : adapters) {
     lora->pack(version, use, dropout.active(), *base_, bias_);
     adapters_.push_back(lora);
@@ -29,6 +31,29 @@ void LoraLinear::use(const std::vector<Versioned>& adapters, LoraUse use, const 
 
 bool LoraLinear::adapted() const {
   return std::ranges::any_of(adapters_, [](const PackedLora* lora) { return !lora->empty(); });
+}
+
+LoraFloats LoraLinear::planned(int64_t tokens, bool training) const {
+  const int64_t in = base_->in_features(), out = base_->out_features();
+  const bool dropped = training && dropout_.active();
+  LoraFloats most;
+  for (const PackedLora* lora : adapters_) {
+    if (lora->empty()) continue;
+    LoraFloats one;
+    one.scratch = Buffer::capacity(tokens * lora->rank()) * (training ? 2 : 1);
+    if (dropped) one.scratch += 2 * Buffer::capacity(tokens * in);
+    if (lora->dora()) {
+      int64_t slice = 0;
+      for (const Slice& s : lora->slices()) slice = std::max(slice, s.of.size);
+      // W and W + scale * B A, of pack_outputs and of passes with dropout; the gradient behind the gain, z,
+      // and their product, of backward_magnitude.
+      const int64_t weights = (out + slice) * in;
+      const int64_t rows = dropped ? out + 2 * slice : 2 * out + slice;
+      one.passing = training ? std::max(weights, tokens * rows + (dropped ? weights : 0)) : weights;
+    }
+    most = larger(most, one);
+  }
+  return most;
 }
 
 void LoraLinear::forward(const Tensor& x, const AdapterRows& rows, uint32_t first_token, Tensor& out) {
@@ -59,7 +84,7 @@ void LoraLinear::forward_mixed(const Tensor& x, const AdapterRows& rows, Tensor&
     if (lora != nullptr) rank = std::max(rank, lora->rank());
   }
   const WideByRows by_rows(std::move(up));
-  Tensor t = projected_.take(x.size(0), rank, x.device());
+  Tensor t = scratch_->projected.take(x.size(0), rank, x.device());
   product_by_rows(x, down, t);
   base_->forward(x, {.bias = bias_, .t = t, .by_rows = &by_rows}, out);
   for (const AdapterPart& part : rows) {
@@ -90,7 +115,7 @@ Tensor LoraLinear::adapted_rows(const Slice& slice, const Tensor& w) {
 
 Tensor LoraLinear::project_gradient(const Tensor& dy) {
   const Tensor inner = behind_gain(dy);
-  Tensor all = gradient_.take(dy.size(0), trained().rank(), dy.device());
+  Tensor all = scratch_->gradient.take(dy.size(0), trained().rank(), dy.device());
   for (const Slice& s : trained().slices()) {
     Tensor columns = all.narrow(1, s.rank_begin, s.rank);
     s.gradient.product(inner.narrow(1, s.of.begin, s.of.size), columns);
@@ -142,7 +167,7 @@ void LoraLinear::backward_input(const Tensor& dy, const Tensor& projected, uint3
   base_->backward_input(dy, tail, dx);
   const Tensor w = drops_dora(trained()) ? base_->dequantize() : Tensor();
   for (const Slice& s : trained().slices()) {
-    Tensor part = input_gradient_.take(dx.size(0), dx.size(1), dx.device());
+    Tensor part = scratch_->input_gradient.take(dx.size(0), dx.size(1), dx.device());
     at::mm_out(part, projected.narrow(1, s.rank_begin, s.rank), s.a());
     if (w.defined()) {
       const Tensor gain = trained().gain().narrow(0, s.of.begin, s.of.size);
@@ -169,13 +194,13 @@ Dropout LoraLinear::slice_dropout(const Slice& slice, uint32_t first_token) cons
 Tensor LoraLinear::seen_by(const Slice& slice, const Tensor& x, uint32_t first_token) {
   const Dropout d = slice_dropout(slice, first_token);
   if (!d.active()) return x;
-  Tensor dropped = dropped_.take(x.size(0), x.size(1), x.device());
+  Tensor dropped = scratch_->dropped.take(x.size(0), x.size(1), x.device());
   dropout_apply(x, d, false, dropped);
   return dropped;
 }
 
 Tensor LoraLinear::project(const PackedLora& lora, const Tensor& x, uint32_t first_token) {
-  Tensor all = projected_.take(x.size(0), lora.rank(), x.device());
+  Tensor all = scratch_->projected.take(x.size(0), lora.rank(), x.device());
   if (!dropout_.active()) {
     lora.down().product(x, all);
     return all;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/buffer.h"
@@ -9,6 +10,25 @@
 #include "weights/frozen_linear.h"
 
 namespace peft {
+
+/// Buffers that live within one call, or between the calls of one matrix's backward pass: shared by all.
+struct LoraScratch {
+  Buffer projected, gradient, dropped, input_gradient;
+
+  int64_t bytes() const {
+    return projected.bytes() + gradient.bytes() + dropped.bytes() + input_gradient.bytes();
+  }
+};
+
+/// Floats of the scratch, and of what comes and goes within a call.
+struct LoraFloats {
+  int64_t scratch = 0, passing = 0;
+
+  /// Of two that take turns.
+  friend LoraFloats larger(const LoraFloats& a, const LoraFloats& b) {
+    return {std::max(a.scratch, b.scratch), std::max(a.passing, b.passing)};
+  }
+};
 
 /// A frozen linear layer with LoRA on some or all of its rows, of one adapter or of several that share a
 /// batch.
@@ -30,9 +50,12 @@ class LoraLinear {
     uint64_t version;
   };
   /// The adapters of the next passes, in the order that the rows of a batch count them; packs what has
-  /// changed. `dropout` is theirs (site and first token are filled in by the calls below).
-  void use(const std::vector<Versioned>& adapters, LoraUse use, const Dropout& dropout);
+  /// changed. `dropout` is theirs (site and first token are filled in by the calls below). `scratch` must
+  /// outlive the passes.
+  void use(const std::vector<Versioned>& adapters, LoraUse use, const Dropout& dropout, LoraScratch& scratch);
   bool adapted() const;
+  /// What a pass of so many tokens takes for the adapters.
+  LoraFloats planned(int64_t tokens, bool training) const;
   /// Bytes that training asks for beside the frozen weight.
   int64_t gradient_bytes() const { return base_->gradient_bytes(); }
 
@@ -72,7 +95,7 @@ class LoraLinear {
   Tensor bias_;
   std::vector<PackedLora*> adapters_;
   Dropout dropout_;
-  Buffer projected_, gradient_, dropped_, input_gradient_;
+  LoraScratch* scratch_ = nullptr;
 };
 
 }  // namespace peft

@@ -45,6 +45,8 @@ class PackedLora {
   int64_t rank() const { return rank_; }
   const std::vector<Slice>& slices() const { return slices_; }
 
+  bool dora() const { return !empty() && slices_.front().of.module->magnitude.defined(); }
+
   /// Packs the adapter's weights for a layer of this matrix and bias, unless those of this version are packed
   /// for this use. With `apart`, x is dropped out for every slice on its own.
   void pack(uint64_t version, LoraUse use, bool apart, const FrozenLinear& base, const Tensor& bias);

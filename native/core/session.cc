@@ -66,15 +66,18 @@ MemoryPlan Session::memory(int64_t micro_batch_tokens, bool training,
   const BertWeights& w = encoder_.weights();
   std::vector<AdapterLayers*> layers;
   MemoryPlan plan;
+  DropoutPlan dropout;
   if (only) adapter(*only, "memory");
   for (auto& [name, lora] : adapters_) {
     if (only && name != *only) continue;
     layers.push_back(&lora.layers());
     const bool planned = training && !lora.weights().gradient().defined();
     plan.adapter += lora.bytes() + (planned ? 4 * lora.parameter_count() : 0);
-    if (training) plan.optimizer += 8 * lora.parameter_count();
+    if (!training) continue;
+    plan.optimizer += 8 * lora.parameter_count();
+    dropout.adapter_rate = std::max(dropout.adapter_rate, static_cast<float>(lora.weights().dropout()));
   }
-  encoder_.use(layers, LoraUse::kPlan, {});
+  encoder_.use(layers, LoraUse::kPlan, dropout);
   plan.linear = w.linear_bytes() + (training ? encoder_.gradient_bytes() : 0);
   plan.embeddings = w.embedding_bytes();
   plan.other = w.other_bytes;
