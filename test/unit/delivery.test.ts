@@ -15,6 +15,16 @@ const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
   scripts: Record<string, string>;
 };
 
+it("npm ci runs no script of onnxruntime-node, which would fetch CUDA libraries of 300 MB", () => {
+  const { packages } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as {
+    packages: Record<string, { hasInstallScript?: true }>;
+  };
+  const found = Object.entries(packages).filter(([path]) => path.endsWith("node_modules/onnxruntime-node"));
+  expect(found.length).toBeGreaterThan(0);
+  // npm before version 11 knows nothing of allowScripts and goes by the lock file. Should npm have put it back: take it out by hand.
+  for (const [path, entry] of found) expect(entry, path).not.toHaveProperty("hasInstallScript");
+});
+
 describe("Dockerfiles", () => {
   it.each(["Dockerfile", "Dockerfile.cuda"])("%s is in order", (name) => {
     expect(dockerfileFaults(join(root, name), root)).toEqual([]);
