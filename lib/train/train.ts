@@ -104,12 +104,7 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
     if (resume !== undefined) requireSameRun(resume, plan, data);
     this.endIfStopping();
     const engine = await (environment.engine ?? loadEngine)();
-    if (options.compute === "int8" && engine.info().cpuKernels !== "avx512") {
-      const message = "this processor has no AVX-512 VNNI: --compute=int8 saves memory here, but no time";
-      tell({ event: "warning", message });
-    }
-    const slow = slowPrecision(options, engine.info());
-    if (slow !== undefined) tell({ event: "warning", message: slow });
+    for (const message of slowHere(options, engine.info())) tell({ event: "warning", message });
     const opened = {
       weightsPath: plan.model.weightsPath,
       shape: plan.shape,
@@ -183,19 +178,23 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
   }
 }
 
-/** What to say of a precision that takes longer than float32 here. */
-function slowPrecision(
-  { mixedPrecision, device }: ResolvedTrainOptions,
-  engine: EngineInfo,
-): string | undefined {
-  if (device !== "cpu" || mixedPrecision === "no" || (mixedPrecision === "bf16" && engine.fastBfloat16))
-    return;
-  const faster = engine.fastBfloat16 ? "--mixed_precision=bf16 and --compute=int8" : "--compute=int8";
-  const faster8 = engine.cpuKernels === "avx512" || engine.fastBfloat16;
-  return (
-    `this processor has no products of its own in ${mixedPrecision}: it is slower than float32 here` +
-    (faster8 ? `; faster are ${faster}` : "")
+/** What to say of options that save no time on this processor; nothing of a GPU. */
+function slowHere({ mixedPrecision, compute, device }: ResolvedTrainOptions, engine: EngineInfo): string[] {
+  if (device !== "cpu") return [];
+  const { cpuKernels, fastBfloat16 } = engine;
+  const warnings: string[] = [];
+  if (compute === "int8" && cpuKernels === "generic")
+    warnings.push("this processor has no AVX2: --compute=int8 saves memory here, and may save no time");
+  if (mixedPrecision === "no" || (mixedPrecision === "bf16" && fastBfloat16)) return warnings;
+  const faster = [
+    ...(fastBfloat16 ? ["--mixed_precision=bf16"] : []),
+    ...(cpuKernels === "generic" ? [] : ["--compute=int8"]),
+  ];
+  const instead = faster.length === 0 ? "" : `; faster: ${faster.join(", ")}`;
+  warnings.push(
+    `this processor has no products of its own in ${mixedPrecision}: it is slower than float32 here${instead}`,
   );
+  return warnings;
 }
 
 async function resumeSource(options: ResolvedTrainOptions): Promise<ResumeSource> {

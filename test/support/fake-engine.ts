@@ -34,6 +34,8 @@ export class FakeEngine implements NativeEngine {
   closed = 0;
   /** Of every encoder. */
   device = "cpu";
+  /** What the processor has, as `info` tells it. */
+  processor = { cpuKernels: "generic", fastBfloat16: false };
   /** How many steps each call of `stepResults` told. */
   readonly told: number[] = [];
   /** Called with the number of the step, from 0; may throw or return a result of its own. */
@@ -53,8 +55,7 @@ export class FakeEngine implements NativeEngine {
       engineVersion: "fake",
       torchVersion: "0.0.0",
       cudaDevices: 0,
-      cpuKernels: "generic",
-      fastBfloat16: false,
+      ...this.processor,
     };
   }
 

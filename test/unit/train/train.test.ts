@@ -33,6 +33,35 @@ describe("a run", () => {
     expect(engine.closed).toBe(1);
   });
 
+  it.each([
+    ["generic", false, "cpu", { compute: "int8" }, [/no AVX2: --compute=int8 saves memory/]],
+    ["avx2", false, "cpu", { compute: "int8" }, []],
+    ["generic", false, "cuda", { compute: "int8" }, []],
+    ["generic", false, "cpu", { mixedPrecision: "bf16" }, [/in bf16: it is slower than float32 here$/]],
+    ["avx2", false, "cpu", { mixedPrecision: "bf16" }, [/slower than float32 here; faster: --compute=int8$/]],
+    ["avx512", true, "cpu", { mixedPrecision: "bf16" }, []],
+    [
+      "avx512",
+      true,
+      "cpu",
+      { mixedPrecision: "fp16" },
+      [/; faster: --mixed_precision=bf16, --compute=int8$/],
+    ],
+    ["avx2", false, "cuda", { mixedPrecision: "fp16" }, []],
+  ] as const)(
+    "on %s, bfloat16 %s, %s: warns of what saves no time, %j",
+    async (cpuKernels, fastBfloat16, device, given, said) => {
+      const engine = new FakeEngine();
+      engine.processor = { cpuKernels, fastBfloat16 };
+      engine.device = device;
+      const events = await collect(train(options({ device, ...given }), { engine: () => engine }));
+      const warnings = ofKind(events, "warning")
+        .map(({ message }) => message)
+        .filter((text) => text.includes("processor"));
+      expect(warnings).toEqual(said.map((text) => expect.stringMatching(text)));
+    },
+  );
+
   it("hands the engine what the options say", async () => {
     const engine = new FakeEngine();
     const given = options({
