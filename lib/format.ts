@@ -3,6 +3,11 @@ export function count(value: number): string {
   return value.toLocaleString("en-US");
 }
 
+/** 1 step, 1,141 steps */
+export function counted(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
 /** 0.8903 */
 export function metric(value: number | null): string {
   return value === null ? "undefined" : value.toFixed(4);

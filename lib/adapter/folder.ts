@@ -125,7 +125,7 @@ function resolveStored(lora: LoraConfig, model: ModelFolder, prefix: string, fil
 export async function findAdapter(name: string, access: HubAccess): Promise<string> {
   const repository = await missingFolder(name, "adapter", `${CONFIG_FILE} and ${WEIGHTS_FILE}`);
   if (repository === undefined) return name;
-  if (!name.includes("/")) throw fileError(name, { code: "ENOENT" });
+  if (!name.includes("/")) throw fileError(name, { code: "ENOENT" }, "folder");
   const snapshot = await openOnHub(name, repository, access);
   const wanted = [CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE].filter((file) => snapshot.names.includes(file));
   if (!snapshot.names.includes("adapter_model.bin") || snapshot.names.includes(WEIGHTS_FILE)) {

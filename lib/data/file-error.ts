@@ -2,11 +2,11 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { type ErrorCode, PeftTrainError } from "../errors.js";
 
-/** A failed system call on a file the user named, as one of our errors. */
-export function fileError(file: string, cause: unknown): PeftTrainError {
+/** A failed system call on a file (or what was to be a folder) that the user named, as one of our errors. */
+export function fileError(file: string, cause: unknown, kind: "file" | "folder" = "file"): PeftTrainError {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   if (code === "ENOENT") {
-    return new PeftTrainError("FILE_NOT_FOUND", `there is no file ${file}`, {
+    return new PeftTrainError("FILE_NOT_FOUND", `there is no ${kind} ${file}`, {
       hint: `Paths are taken from the current folder, ${process.cwd()}.`,
       cause,
     });

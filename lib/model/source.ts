@@ -79,7 +79,8 @@ export async function missingFolder(
   } catch (cause) {
     const repository = parseRepository(name);
     const { code } = cause as NodeJS.ErrnoException;
-    if (repository === undefined || (code !== "ENOENT" && code !== "ENOTDIR")) throw fileError(name, cause);
+    if (repository === undefined || (code !== "ENOENT" && code !== "ENOTDIR"))
+      throw fileError(name, cause, "folder");
     return repository;
   }
   throw new PeftTrainError(

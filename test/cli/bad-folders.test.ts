@@ -119,6 +119,22 @@ describe("a folder where none can be made, in /proc, is refused and not waited f
 });
 
 describe("eval and encode", () => {
+  it("tell a folder that is not there as one", async () => {
+    const evaluate = ["eval", "--dataset_name=train.csv"];
+    const where = /Paths are taken from the current folder/;
+    for (const [flags, name] of [
+      [["--model_name_or_path=./none"], "./none"],
+      [["--model_name_or_path=model", "--adapter=none"], "none"],
+      [["--model_name_or_path=model", "--adapter=./none"], "./none"],
+    ] as const)
+      expectRefusal(
+        await runHere([...evaluate, ...flags]),
+        1,
+        new RegExp(`there is no folder ${name}$`),
+        where,
+      );
+  });
+
   it("refuse an adapter of another base, naming both hashes", async () => {
     writeTinyModel(temporary.path("other"), { seed: 2 });
     const adapter = temporary.path("adapter");

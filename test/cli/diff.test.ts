@@ -171,7 +171,7 @@ it("diff cuts a long setting, and says where it stands whole", async () => {
 it.each([
   [["out1"], /expected the folders of two adapters, found 1/, 2],
   [["out1", "out2", "--probe=texts.txt"], /--probe needs the base model/, 2],
-  [["out1", "nowhere"], /there is no file nowhere/, 1],
+  [["out1", "nowhere"], /there is no folder nowhere/, 1],
   [["out1", "model"], /model has no adapter_config\.json/, 1],
 ])("diff refuses %j", async (args, message, expected) => {
   const { stderr, stdout, code } = await run("diff", ...args);

@@ -1,6 +1,6 @@
 import { headline } from "../../train/evaluation/headline.js";
 import type { TenantEvent, TenantOutcome } from "../../train/many/train-many.js";
-import { count, duration, metric, rate, shortPath, table } from "./terminal.js";
+import { count, counted, duration, metric, rate, shortPath, table } from "./terminal.js";
 
 /** Runs of several tenants for people: a line an event with the tenant before it, and a table at the end. */
 export class TenantsReport {
@@ -48,7 +48,7 @@ export class TenantsReport {
         return `warning: ${event.message}`;
       case "started":
         this.steps.set(event.tenant, event.totalSteps);
-        return `${count(event.trainPairs)} to train on, ${count(event.totalSteps)} steps, LoRA on ${event.adaptedModules} modules`;
+        return `${count(event.trainPairs)} to train on, ${counted(event.totalSteps, "step")}, LoRA on ${counted(event.adaptedModules, "module")}`;
       case "resumed":
         return `going on from ${shortPath(event.path)}: ${count(event.step)} steps are done`;
       case "evaluated": {

@@ -3,7 +3,7 @@ import { styleText } from "node:util";
 import Table from "cli-table3";
 import { duration } from "../../format.js";
 
-export { count, duration, metric, rate, size } from "../../format.js";
+export { count, counted, duration, metric, rate, size } from "../../format.js";
 
 /** Colours only where they are seen: on a terminal that has not asked for none (https://no-color.org). */
 export function bold(text: string, stream: NodeJS.WriteStream = process.stdout): string {

@@ -17,7 +17,7 @@ import { nextCommands, nextSteps } from "./next-commands.js";
 import { outputTable } from "./output-table.js";
 import type { Report } from "./report.js";
 import { StepProgress } from "./step-progress.js";
-import { bold, count, duration, metric, shortPath } from "./terminal.js";
+import { bold, count, counted, duration, metric, shortPath } from "./terminal.js";
 
 interface Bytes {
   bytesRead: number;
@@ -119,11 +119,12 @@ export class TrainReport implements Report {
     const pairs = this.options.negativeColumn === null && this.options.teacherEmbeddings === null;
     const what = pairs ? "pairs" : "examples";
     this.print(`${bold(event.model)}: ${count(event.trainPairs)} ${what} to train on${evaluated}`);
-    const epochs = `${count(event.epochs)} ${event.epochs === 1 ? "epoch" : "epochs"}`;
     const trained =
-      event.adaptedModules === 0 ? "all parameters train" : `LoRA on ${event.adaptedModules} modules`;
-    const threads = `${event.threads} ${event.threads === 1 ? "thread" : "threads"}`;
-    this.print(`${epochs}, ${count(event.totalSteps)} steps, ${trained}, ${event.device}, ${threads}`);
+      event.adaptedModules === 0
+        ? "all parameters train"
+        : `LoRA on ${counted(event.adaptedModules, "module")}`;
+    const length = `${counted(event.epochs, "epoch")}, ${counted(event.totalSteps, "step")}`;
+    this.print(`${length}, ${trained}, ${event.device}, ${counted(event.threads, "thread")}`);
     this.print(trainableParameters(event.trainableParameters, event.allParameters));
     if (event.evalPairs === 0) {
       this.note(
@@ -181,7 +182,7 @@ export class TrainReport implements Report {
     if (result.best !== null) this.printBest(result, result.best);
     this.print(outputTable(result.outputDir));
     const speed = count(Math.round(result.pairsPerSecond));
-    this.print(`${count(result.steps)} steps in ${duration(result.seconds)}, ${speed} pairs/s.`);
+    this.print(`${counted(result.steps, "step")} in ${duration(result.seconds)}, ${speed} pairs/s.`);
     const next = this.next(result);
     if (next.length > 0) this.print(nextSteps(next));
   }

@@ -1,6 +1,7 @@
 import { styleText } from "node:util";
 import { examine } from "../../doctor/examine.js";
 import type { Finding, Status } from "../../doctor/finding.js";
+import { counted } from "../../format.js";
 import { VERSION } from "../../version.js";
 import type { DoctorArguments } from "../commands/doctor.js";
 import { bold, hasColors, table } from "../display/terminal.js";
@@ -66,7 +67,7 @@ function advice(findings: readonly Finding[]): string {
       `${status === "problem" ? "To mend" : "To note"} ${titleOf(check)}:\n    ${next}`,
   );
   const problems = findings.filter(({ status }) => status === "problem").length;
-  const sum = problems === 0 ? "Everything works." : `${problems} problem${problems === 1 ? "" : "s"}.`;
+  const sum = problems === 0 ? "Everything works." : `${counted(problems, "problem")}.`;
   return [...lines, bold(sum), ""].join("\n");
 }
 

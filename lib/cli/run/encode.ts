@@ -7,7 +7,7 @@ import type { Encoder } from "../../encoder.js";
 import { PeftTrainError } from "../../errors.js";
 import { fingerprint, sha256 } from "../../model/fingerprint.js";
 import { ByteProgress } from "../display/byte-progress.js";
-import { count, duration } from "../display/terminal.js";
+import { count, counted, duration } from "../display/terminal.js";
 import { type FlagValues, flagRequest, readFlags, requireFlags, textFlag } from "../flags.js";
 import { VECTOR_FLAGS } from "../vector-flags.js";
 import { Interrupt } from "./interrupt.js";
@@ -92,7 +92,7 @@ export async function runEncode(args: FlagValues): Promise<void> {
   } else if (!quiet) {
     const speed = count(Math.round((rows - resumedRows) / seconds));
     process.stdout.write(
-      `${output}: ${count(rows)} vectors of ${encoder.dimension}, in ${duration(seconds)} (${speed} texts/s)\n`,
+      `${output}: ${counted(rows, "vector")} of ${encoder.dimension}, in ${duration(seconds)} (${speed} texts/s)\n`,
     );
   }
 }

@@ -1,4 +1,5 @@
 import { stringify } from "yaml";
+import { counted } from "../../format.js";
 import { VERSION } from "../../version.js";
 import type { TrainResult } from "../events.js";
 import type { Plan } from "../preparation.js";
@@ -79,7 +80,7 @@ export function modelCard(repository: string, plan: Plan, result: TrainResult): 
     "| | |\n| --- | --- |",
     `| data | \`${basename(options.datasetName)}\` |`,
     `| loss | ${plan.loss.spec.name} |`,
-    `| steps | ${result.steps}, ${result.epochs} ${result.epochs === 1 ? "epoch" : "epochs"} |`,
+    `| steps | ${result.steps}, ${counted(result.epochs, "epoch")} |`,
     ...(options.loadBestModelAtEnd && result.best !== null
       ? [`| kept | step ${result.best.step}, the best by ${result.best.metric} |`]
       : []),

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { count, duration, metric, rate, size } from "../../../lib/cli/display/terminal.js";
+import { count, counted, duration, metric, rate, size } from "../../../lib/cli/display/terminal.js";
 import { trainableParameters } from "../../../lib/cli/display/train-report.js";
 import { exitCode } from "../../../lib/cli/print-error.js";
 import { Interrupt } from "../../../lib/cli/run/interrupt.js";
@@ -8,6 +8,7 @@ import { PeftTrainError } from "../../../lib/errors.js";
 describe("numbers", () => {
   it("are short and readable", () => {
     expect([count(73_011), metric(0.89034), metric(null)]).toEqual(["73,011", "0.8903", "undefined"]);
+    expect([0, 1, 1141].map((value) => counted(value, "step"))).toEqual(["0 steps", "1 step", "1,141 steps"]);
     expect([0, 5e-4, 4.854e-4, 1e-10, 1].map(rate)).toEqual(["0", "5e-4", "4.85e-4", "1e-10", "1e+0"]);
     expect([0, 59.6, 83, 3599, 3683].map(duration)).toEqual(["0:00", "1:00", "1:23", "59:59", "1:01:23"]);
     expect([0, 1023, 447_152, 90_868_376].map(size)).toEqual(["0 B", "1023 B", "437 KB", "86.7 MB"]);
