@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseModelConfig } from "../../lib/model/config.js";
 
 /** A BERT of 2 layers over the vocabulary of test/fixtures/tokenizer. */
 export const TINY_CONFIG = {
@@ -20,6 +21,9 @@ export const TINY_CONFIG = {
 };
 
 const tokenizer = fileURLToPath(new URL("../fixtures/tokenizer", import.meta.url));
+
+/** What LoRA finds its targets in. */
+export const TINY_MODEL = { shape: parseModelConfig(TINY_CONFIG, "config.json"), hasPooler: true };
 
 export interface TinyModelOptions {
   config?: Record<string, unknown>;

@@ -5,6 +5,7 @@ import { AtomicFolder } from "../../data/atomic-folder.js";
 import { PeftTrainError } from "../../errors.js";
 import { sha256 } from "../../model/fingerprint.js";
 import { jsonLine } from "../../train/json-line.js";
+import { optionsOf } from "../../train/options/option-table.js";
 import { resolveOptions } from "../../train/options/options.js";
 import { weightsFileFor } from "../../train/output/saved-model.js";
 import { takesValue, withoutFlags } from "../arguments.js";
@@ -21,7 +22,7 @@ const STEPS = 60;
 const CHECKPOINTS_A_KILL = 2;
 
 /** Flags that this command sets itself, or that would do something beyond the two runs. */
-const OWN_FLAGS = new Set([
+const OWN_FLAGS = new Set<string>([
   "kills",
   "json",
   "quiet",
@@ -30,12 +31,9 @@ const OWN_FLAGS = new Set([
   "resume_from_checkpoint",
   "max_train_steps",
   "checkpointing_steps",
-  "with_tracking",
-  "report_to",
-  "logging_dir",
-  "push_to_hub",
-  "hub_model_id",
-  "hub_private_repo",
+  ...optionsOf("Tracking"),
+  // The base model may be one that asks for the token.
+  ...optionsOf("Hub").filter((name) => name !== "hub_token"),
 ]);
 
 interface Kill {

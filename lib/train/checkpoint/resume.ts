@@ -1,5 +1,5 @@
 import { PeftTrainError } from "../../errors.js";
-import { type OptionName, TRAIN_OPTIONS } from "../options/option-table.js";
+import { type OptionName, optionsOf, TRAIN_OPTIONS } from "../options/option-table.js";
 import { byFlag, type ResolvedTrainOptions } from "../options/options.js";
 import { scheduleOf } from "../options/schedule-settings.js";
 import type { Plan, TrainData } from "../preparation.js";
@@ -23,20 +23,7 @@ const FREE: ReadonlySet<OptionName> = new Set<OptionName>([
   "warmup_ratio",
   "activation_checkpointing",
   "early_stopping_patience",
-  "output_dir",
-  "overwrite_output_dir",
-  "checkpointing_steps",
-  "save_total_limit",
-  "resume_from_checkpoint",
-  "logging_steps",
-  "report",
-  "with_tracking",
-  "report_to",
-  "logging_dir",
-  "push_to_hub",
-  "hub_model_id",
-  "hub_private_repo",
-  "hub_token",
+  ...optionsOf("Output", "Tracking", "Hub"),
   "device",
   "num_threads",
 ]);

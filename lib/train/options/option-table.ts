@@ -30,6 +30,12 @@ export const TRAIN_OPTIONS = {
 
 export type OptionName = keyof typeof TRAIN_OPTIONS;
 
+/** The options of some groups of the help text. */
+export function optionsOf(...groups: OptionDefinition["group"][]): OptionName[] {
+  const names = Object.keys(TRAIN_OPTIONS) as OptionName[];
+  return names.filter((name) => groups.includes(TRAIN_OPTIONS[name].group));
+}
+
 /** transformers' other way to say --mixed_precision. */
 export const PRECISION_FLAGS = ["fp16", "bf16"] as const;
 

@@ -2,12 +2,10 @@ import { describe, expect, it } from "vitest";
 import { formatAdapterConfig, parseAdapterConfig } from "../../../lib/adapter/config.js";
 import { DEFAULT_LORA } from "../../../lib/adapter/lora-config.js";
 import { resolveTargets } from "../../../lib/adapter/targets.js";
-import { parseModelConfig } from "../../../lib/model/config.js";
-import { TINY_CONFIG } from "../../support/tiny-model.js";
+import { TINY_MODEL as tiny } from "../../support/tiny-model.js";
 
 const parse = (changes: Record<string, unknown>) =>
   parseAdapterConfig({ peft_type: "LORA", ...changes }, "a/adapter_config.json");
-const tiny = { shape: parseModelConfig(TINY_CONFIG, "config.json"), hasPooler: true };
 const format = (changes = {}) => {
   const lora = { ...DEFAULT_LORA, ...changes };
   return formatAdapterConfig(lora, resolveTargets(lora, tiny), "models/e5");

@@ -3,23 +3,7 @@ import { formatAdapterConfig, parseAdapterConfig } from "../../../lib/adapter/co
 import { DEFAULT_LORA, type LoraConfig } from "../../../lib/adapter/lora-config.js";
 import { unmatchedModulesToSave } from "../../../lib/adapter/own-parameters.js";
 import { resolveTargets } from "../../../lib/adapter/targets.js";
-import { TINY_CONFIG } from "../../support/tiny-model.js";
-
-const model = {
-  hasPooler: true,
-  shape: {
-    vocabSize: TINY_CONFIG.vocab_size,
-    hiddenSize: 32,
-    numLayers: 2,
-    numHeads: 2,
-    intermediateSize: 64,
-    maxPositions: 64,
-    typeVocabSize: 2,
-    layerNormEps: 1e-12,
-    hiddenDropout: 0,
-    attentionDropout: 0,
-  },
-};
+import { TINY_MODEL as model } from "../../support/tiny-model.js";
 
 function resolve(changes: Partial<LoraConfig>) {
   const { modules, parameters = [] } = resolveTargets(

@@ -11,7 +11,7 @@ import {
 } from "../../../lib/adapter/targets.js";
 import { parseModelConfig } from "../../../lib/model/config.js";
 import { readSafetensorsHeader } from "../../../lib/model/safetensors-header.js";
-import { TINY_CONFIG } from "../../support/tiny-model.js";
+import { TINY_MODEL as tiny } from "../../support/tiny-model.js";
 
 const golden = fileURLToPath(new URL("../../fixtures/golden", import.meta.url));
 const read = (file: string) => JSON.parse(readFileSync(`${golden}/${file}`, "utf8"));
@@ -27,7 +27,6 @@ async function goldenModel(name: string) {
   return { shape, hasPooler };
 }
 
-const tiny = { shape: parseModelConfig(TINY_CONFIG, "config.json"), hasPooler: true };
 const names = (changes: Partial<LoraConfig>, prefix = "") =>
   resolveTargets({ ...DEFAULT_LORA, ...changes }, tiny, prefix).modules.map((module) => module.name);
 
