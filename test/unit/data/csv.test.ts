@@ -1,27 +1,11 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import os from "node:os";
-import path from "node:path";
-import Papa from "papaparse";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { type CsvRecord, readCsv } from "../../../lib/data/csv.js";
-import { nearest } from "../../../lib/data/nearest.js";
-import { openTable } from "../../../lib/data/open-table.js";
-import { columnIndex } from "../../../lib/data/table.js";
 import { readUtf8 } from "../../../lib/data/utf8.js";
+import { temporaryFolder } from "../../support/temporary-folder.js";
+import { writtenFiles } from "../../support/written-files.js";
 
-let folder: string;
-let files = 0;
-
-beforeAll(async () => {
-  folder = await mkdtemp(path.join(os.tmpdir(), "peft-train-csv-"));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
-
-async function file(content: string | Uint8Array, extension = "csv"): Promise<string> {
-  const name = path.join(folder, `${files++}.${extension}`);
-  await writeFile(name, content);
-  return name;
-}
+const temporary = temporaryFolder();
+const file = writtenFiles();
 
 async function read(content: string | Uint8Array, delimiter = ","): Promise<CsvRecord[]> {
   const records: CsvRecord[] = [];
@@ -211,191 +195,11 @@ describe("what readCsv refuses", () => {
   });
 
   test("no such file, and a folder", async () => {
-    const missing = readUtf8(path.join(folder, "missing.csv"));
+    const missing = readUtf8(temporary.path("missing.csv"));
     await expect(missing.next()).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
-    await expect(readUtf8(folder).next()).rejects.toMatchObject({
+    await expect(readUtf8(temporary.path()).next()).rejects.toMatchObject({
       code: "FILE_UNREADABLE",
       message: expect.stringContaining("it is a folder"),
     });
   });
-});
-
-describe("openTable", () => {
-  async function rows(name: string): Promise<string[][]> {
-    const table = await openTable(name);
-    const found: string[][] = [];
-    for await (const group of table.records) found.push(...group.map((record) => record.fields));
-    return found;
-  }
-
-  test("blank lines are passed over, above the header too", async () => {
-    expect(await rows(await file("\n\r\na,b\n1,2\n\n3,4\n\n"))).toEqual([
-      ["1", "2"],
-      ["3", "4"],
-    ]);
-  });
-
-  test("in a table of one column a blank line is an empty text", async () => {
-    expect(await rows(await file('text\nx\n\n""\ny\n'))).toEqual([["x"], [""], [""], ["y"]]);
-  });
-
-  test.each([
-    ["1,2,3", 3],
-    ["1", 1],
-    ["1,2,", 3],
-  ])("a ragged row: %s", async (row, found) => {
-    await expect(rows(await file(`a,b\n1,2\n${row}\n3,4\n`))).rejects.toMatchObject({
-      code: "DATA_MALFORMED",
-      message: expect.stringMatching(
-        new RegExp(`row 3: expected 2 fields as in the header, found ${found}$`),
-      ),
-    });
-  });
-
-  test.each(["", "\n", "\r\n\r\n", "\ufeff"])("an empty file: %j", async (content) => {
-    await expect(openTable(await file(content))).rejects.toMatchObject({ code: "DATA_EMPTY" });
-  });
-
-  test("a missing column names those present and the likeliest", async () => {
-    const table = await openTable(await file("id,question_1,Question2,a b\n1,2,3,4\n"));
-    const refused = (name: string) => {
-      try {
-        columnIndex(table, name);
-      } catch (error) {
-        return error;
-      }
-      return expect.unreachable();
-    };
-    expect(refused("question1")).toMatchObject({
-      code: "DATA_COLUMN",
-      message: expect.stringMatching(
-        /no column "question1"; its columns are id, question_1, Question2, "a b"$/,
-      ),
-      hint: 'Did you mean "question_1"?',
-    });
-    expect(refused("question2")).toMatchObject({ hint: 'Did you mean "Question2"?' });
-    expect(refused("is_duplicate")).toMatchObject({ hint: "The first line must name the columns." });
-    expect(columnIndex(table, "a b")).toBe(3);
-  });
-
-  test("a column that is there twice", async () => {
-    const table = await openTable(await file("a,b,a\n1,2,3\n"));
-    expect(() => columnIndex(table, "a")).toThrow(/more than one column "a"/);
-    expect(columnIndex(table, "b")).toBe(1);
-  });
-
-  test.each([
-    ["a;b\n1;2\n", "csv", '";"'],
-    ["a\tb\n1\t2\n", "csv", ".tsv"],
-    ["a,b\n1,2\n", "tsv", ".csv"],
-  ])("another separator: %j in .%s", async (content, extension, hint) => {
-    const table = await openTable(await file(content, extension));
-    expect(() => columnIndex(table, "a")).toThrow(
-      expect.objectContaining({ hint: expect.stringContaining(hint) }),
-    );
-  });
-
-  test("UTF-16 without a mark", async () => {
-    const table = await openTable(await file(Buffer.from("a,b\n1,2\n", "utf16le")));
-    expect(() => columnIndex(table, "a")).toThrow(
-      expect.objectContaining({ hint: expect.stringContaining("UTF-16") }),
-    );
-  });
-});
-
-test("nearest", () => {
-  expect(nearest("lable", ["id", "label", "table"])).toBe("label");
-  expect(nearest("is-duplicate", ["is_duplicate"])).toBe("is_duplicate");
-  expect(nearest("text", ["question1", "question2"])).toBeUndefined();
-  expect(nearest("is_duplicate", ["id", "is_dup"])).toBe("is_dup");
-  expect(nearest("question", ["question1", "questions"])).toBe("question1");
-  expect(nearest("is", ["is_duplicate"])).toBeUndefined();
-  expect(nearest("x", [])).toBeUndefined();
-});
-
-describe("random tables come back as they were", () => {
-  /** RFC 4180, one character at a time: slow, and written apart from the reader under test. */
-  function reference(text: string): string[][] {
-    const records: string[][] = [];
-    let record: string[] = [];
-    let field = "";
-    let state: "start" | "plain" | "quoted" | "closed" = "start";
-    const endField = () => {
-      record.push(field);
-      field = "";
-      state = "start";
-    };
-    for (let i = 0; i < text.length; i++) {
-      const char = text[i] as string;
-      if (state === "quoted") {
-        if (char === '"') state = "closed";
-        else field += char;
-      } else if (state === "closed" && char === '"') {
-        field += char;
-        state = "quoted";
-      } else if (state === "start" && char === '"') state = "quoted";
-      else if (char === ",") endField();
-      else if (char === "\n" || (char === "\r" && text[i + 1] === "\n")) {
-        if (char === "\r") i++;
-        endField();
-        records.push(record);
-        record = [];
-      } else {
-        field += char;
-        state = "plain";
-      }
-    }
-    if (record.length > 0 || field !== "" || state !== "start") {
-      endField();
-      records.push(record);
-    }
-    return records;
-  }
-
-  test.each([1, 2, 3, 4])(
-    "seed %i",
-    async (seed) => {
-      let state = seed;
-      const below = (n: number): number => {
-        state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-        return Math.floor((state / 2 ** 32) * n);
-      };
-      const alphabet = [
-        "a",
-        "b",
-        " ",
-        ",",
-        '"',
-        "\n",
-        "\r\n",
-        "\r",
-        "\t",
-        "\0",
-        "é",
-        "中",
-        "😀",
-        "\u0301",
-        ";",
-        "'",
-        "\ufeff",
-      ];
-      for (let round = 0; round < 60; round++) {
-        const columns = 2 + below(4);
-        const length = [4, 12, 4000][below(3)] as number;
-        const table = Array.from({ length: 1 + below(40) }, () =>
-          Array.from({ length: columns }, () =>
-            Array.from({ length: below(length) }, () => alphabet[below(alphabet.length)]).join(""),
-          ),
-        );
-        // A header without quotes or breaks, so that the kind of line end is known.
-        table.unshift(Array.from({ length: columns }, (_, i) => `column${i}`));
-        const newline = ["\n", "\r\n"][below(2)] as string;
-        const text = Papa.unparse(table, { newline, quotes: below(3) === 0 });
-        const found = await fields(text);
-        expect(found).toEqual(table);
-        expect(reference(text)).toEqual(table);
-      }
-    },
-    60_000,
-  );
 });
