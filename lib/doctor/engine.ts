@@ -68,10 +68,10 @@ export async function loadFinding(
   // The cache comes before any other place but the variable.
   const mend = located.source === "PEFT_TRAIN_LIBTORCH" ? `unset PEFT_TRAIN_LIBTORCH && ${again}` : again;
   if (value === undefined) {
-    const isAddon = failure.code === "ADDON_MISSING";
-    return {
-      finding: isAddon ? failed("load", failure, BUILD_COMMAND) : problem("load", failure.message, mend),
-    };
+    if (failure.code === "ADDON_MISSING") return { finding: failed("load", failure, BUILD_COMMAND) };
+    // Nothing that libtorch could mend.
+    const usage = failure.code === "USAGE" ? "unset PEFT_TRAIN_CPU_KERNELS" : mend;
+    return { finding: problem("load", failure.message, usage) };
   }
   const { torchVersion, cpuKernels, cudaDevices, seconds, noCuda } = value;
   const sees =

@@ -41,13 +41,14 @@ export function loadEngine(): NativeEngine {
     const library = join(dirname(path), libraryFile("peft_train"));
     const native = loader.load(folder, library);
     checkInterface(native.interfaceVersion, library);
+    const typed = withTypedErrors(native);
     engine = {
-      info: () => ({ ...native.info(), ...(native.noCuda !== undefined && { noCuda: native.noCuda }) }),
+      info: () => ({ ...typed.info(), ...(native.noCuda !== undefined && { noCuda: native.noCuda }) }),
       open: (options: OpenOptions): Promise<NativeEncoder> =>
-        withTypedErrors(native)
+        typed
           .open(options)
           .then(withTypedErrors, (error) => Promise.reject(withReason(error, native.noCuda))),
-      quantize: (options, onProgress) => withTypedErrors(native).quantize(options, onProgress),
+      quantize: (options, onProgress) => typed.quantize(options, onProgress),
     };
     return engine;
   } catch (error) {

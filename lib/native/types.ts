@@ -373,7 +373,10 @@ export interface EngineInfo {
   engineVersion: string;
   torchVersion: string;
   cudaDevices: number;
-  /** Vector instructions the CPU kernels use here: `avx512`, `avx2` or `generic`. */
+  /**
+   * Vector instructions the CPU kernels use here: `avx512`, `avx2` or `generic`; with `-paired` where float32 is
+   * multiplied in pairs, as on AMD's processors.
+   */
   cpuKernels: string;
   /** Whether the processor multiplies bfloat16 itself. */
   fastBfloat16: boolean;

@@ -183,12 +183,12 @@ function slowHere({ mixedPrecision, compute, device }: ResolvedTrainOptions, eng
   if (device !== "cpu") return [];
   const { cpuKernels, fastBfloat16 } = engine;
   const warnings: string[] = [];
-  if (compute === "int8" && cpuKernels === "generic")
+  if (compute === "int8" && cpuKernels.startsWith("generic"))
     warnings.push("this processor has no AVX2: --compute=int8 saves memory here, and may save no time");
   if (mixedPrecision === "no" || (mixedPrecision === "bf16" && fastBfloat16)) return warnings;
   const faster = [
     ...(fastBfloat16 ? ["--mixed_precision=bf16"] : []),
-    ...(cpuKernels === "generic" ? [] : ["--compute=int8"]),
+    ...(cpuKernels.startsWith("generic") ? [] : ["--compute=int8"]),
   ];
   const instead = faster.length === 0 ? "" : `; faster: ${faster.join(", ")}`;
   warnings.push(

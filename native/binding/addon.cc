@@ -2,9 +2,11 @@
 #include <napi.h>
 #include <torch/headeronly/version.h>
 
+#include "binding/convert.h"
 #include "binding/encoder_handle.h"
 #include "binding/quantize_task.h"
 #include "core/session.h"
+#include "error.h"
 #include "kernels/cpu/table.h"
 
 #ifndef PEFT_TRAIN_VERSION
@@ -19,11 +21,17 @@ constexpr int kInterfaceVersion = 12;
 
 Napi::Value engine_info(const Napi::CallbackInfo& info) {
   Napi::Object o = Napi::Object::New(info.Env());
+  const CpuKernels* kernels = nullptr;
+  try {
+    kernels = &cpu_kernels();
+  } catch (const EngineError& e) {
+    throw make_error(info.Env(), e.code(), e.what(), e.hint());
+  }
   o.Set("engineVersion", PEFT_TRAIN_VERSION);
   o.Set("torchVersion", TORCH_VERSION);
   o.Set("cudaDevices", cuda_device_count());
-  o.Set("cpuKernels", cpu_kernels().name);
-  o.Set("fastBfloat16", Napi::Boolean::New(info.Env(), cpu_kernels().has_fast_bfloat16()));
+  o.Set("cpuKernels", kernels->name);
+  o.Set("fastBfloat16", Napi::Boolean::New(info.Env(), kernels->has_fast_bfloat16()));
   return o;
 }
 

@@ -1,8 +1,16 @@
 #include "kernels/kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <array>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "cuda/launcher.h"
+#include "error.h"
 #include "kernels/cpu/table.h"
 
 namespace peft {
@@ -22,38 +30,78 @@ Packed packed(const PackedLayout& layout) {
   return {layout.offsets.const_data_ptr<int32_t>(), layout.sequences};
 }
 
-/// Sets that this build holds and this processor runs, widest first.
-const CpuKernels* supported(const char* name) {
+#if defined(__x86_64__)
+bool runs_avx512() {
+#if defined(PEFT_EMULATED_AVX512)
+  return true;
+#endif
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
+         __builtin_cpu_supports("fma");
+}
+
+bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+/// Whether floating-point additions run beside multiplications instead of in their place: AMD's Zen.
+bool adds_beside_multiplying() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return false;
+  const bool amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+  if (!amd || __get_cpuid(1, &a, &b, &c, &d) == 0) return false;
+  const unsigned family = (a >> 8 & 15) + (a >> 20 & 255);
+  return family >= 0x17;
+}
+#endif
+
+constexpr int kMostSets = 6;
+
+/// The sets that this build holds and this processor runs, best first, null after the last.
+std::array<const CpuKernels*, kMostSets + 1> runnable_sets() {
+  std::array<const CpuKernels*, kMostSets + 1> sets{};
+  size_t count = 0;
+  const auto add = [&](const CpuKernels& first, const CpuKernels& second) {
+    sets[count++] = &first;
+    sets[count++] = &second;
+  };
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (std::strcmp(name, "avx512") == 0) {
-#if defined(PEFT_EMULATED_AVX512)
-    return &cpu::avx512::kKernels;
-#endif
-    const bool ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
-                    __builtin_cpu_supports("fma");
-    return ok ? &cpu::avx512::kKernels : nullptr;
+  const bool paired = adds_beside_multiplying();
+  if (runs_avx512()) {
+    add(paired ? cpu::avx512::kPairedKernels : cpu::avx512::kKernels,
+        paired ? cpu::avx512::kKernels : cpu::avx512::kPairedKernels);
   }
-  if (std::strcmp(name, "avx2") == 0) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &cpu::avx2::kKernels : nullptr;
+  if (runs_avx2()) {
+    add(paired ? cpu::avx2::kPairedKernels : cpu::avx2::kKernels,
+        paired ? cpu::avx2::kKernels : cpu::avx2::kPairedKernels);
   }
 #endif
-  return std::strcmp(name, "generic") == 0 ? &cpu::generic::kKernels : nullptr;
+  add(cpu::generic::kKernels, cpu::generic::kPairedKernels);
+  return sets;
+}
+
+const CpuKernels& chosen_set() {
+  const char* const named = std::getenv("PEFT_TRAIN_CPU_KERNELS");
+  if (named == nullptr || *named == '\0') return *cpu_kernel_set(0);
+  std::string names;
+  for (int i = 0; const CpuKernels* const set = cpu_kernel_set(i); i++) {
+    if (std::strcmp(set->name, named) == 0) return *set;
+    names += (i == 0 ? "" : ", ") + std::string(set->name);
+  }
+  throw EngineError("USAGE",
+                    "PEFT_TRAIN_CPU_KERNELS=" + std::string(named) + " names no kernels that run here",
+                    "Take one of " + names + ", or unset it.");
 }
 
 }  // namespace
 
-const CpuKernels* cpu_kernels_named(const char* name) { return supported(name); }
+const CpuKernels* cpu_kernel_set(int i) {
+  static const auto sets = runnable_sets();
+  return i < kMostSets ? sets[static_cast<size_t>(i)] : nullptr;
+}
 
 const CpuKernels& cpu_kernels() {
-  static const CpuKernels& chosen = []() -> const CpuKernels& {
-    for (const char* name : {"avx512", "avx2"}) {
-      if (const CpuKernels* kernels = supported(name)) return *kernels;
-    }
-    return cpu::generic::kKernels;
-  }();
+  static const CpuKernels& chosen = chosen_set();
   return chosen;
 }
 

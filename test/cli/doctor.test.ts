@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, symlinkSync } from "node:fs";
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Finding } from "../../lib/doctor/finding.js";
@@ -40,6 +40,22 @@ describe("peft-train doctor", { timeout: 180_000 }, () => {
       details: { pairs: 32, loss: expect.closeTo(0.27, 1) },
     });
     expect(check("load").details).toMatchObject({ torchVersion: version });
+  });
+
+  it("names the kernels that there are where PEFT_TRAIN_CPU_KERNELS names others", async () => {
+    const { outcome, check } = await examined({ PEFT_TRAIN_CPU_KERNELS: "avx3" });
+    expect(outcome.code).toBe(1);
+    expect(check("load")).toMatchObject({
+      status: "problem",
+      found: "PEFT_TRAIN_CPU_KERNELS=avx3 names no kernels that run here",
+      next: "unset PEFT_TRAIN_CPU_KERNELS",
+    });
+    const texts = temporary.path("texts.txt");
+    writeFileSync(texts, "a text\n");
+    const encode = ["encode", texts, "--model=data/encoder", `--output=${temporary.path("vectors.npy")}`];
+    const { code, stderr } = await runCli(encode, { env: { PEFT_TRAIN_CPU_KERNELS: "avx3" } });
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^error: PEFT_TRAIN_CPU_KERNELS=avx3 .*\nhint: Take one of .*generic/m);
   });
 
   it("draws a table and, without libtorch, says how to get it", async () => {

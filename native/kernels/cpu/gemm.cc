@@ -1,4 +1,4 @@
-#include "kernels/cpu/panel_product.h"
+#include "kernels/cpu/paired_product.h"
 
 // C = A B for a frozen B that is packed once: panels of kPanel columns, each stored row after row, so that
 // the innermost loop reads B in sequence. Every element of C is summed by one thread in the order of k,
@@ -8,8 +8,9 @@
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
 
-constexpr int64_t kDepth = 384;           // rows of a panel that are worked on at once: 48 KiB of B
-constexpr int64_t kRowBlock = 8 * kRows;  // rows of A that stay in the second-level cache meanwhile
+constexpr int64_t kDepth = 384;                  // rows of a panel that are worked on at once: 48 KiB of B
+constexpr int64_t kRowBlock = 8 * kRows;         // rows of A that stay in the second-level cache meanwhile
+constexpr int64_t kPackedRowFloats = 96 * 1024;  // 192 KiB of rows that are packed for products in pairs
 
 template <int ROWS, int VECTORS>
 inline void panel_product(const float* a, int64_t lda, const float* b, int64_t depth, const PanelTail& tail,
@@ -90,6 +91,53 @@ void product_packed(const float* a, int64_t lda, const float* packed, int64_t ro
     const Share share = rows_or_panels(panels, rows);
     product_range(a + share.begin * lda, lda, packed, k_size, n_size, share.end - share.begin, share.first,
                   share.last, tail_at(tail, 0, share.begin), c + share.begin * ldc, ldc);
+  }
+}
+
+// A B that is multiplied in pairs: its panels, their terms, and its level.
+
+int64_t packed_floats_paired(int64_t k_size, int64_t n_size) {
+  return packed_floats(k_size, n_size) + pair_term_floats(k_size, padded(n_size, kPanel) / kPanel) + 1;
+}
+
+void pack_paired(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+                 float* packed) {
+  pack(b, row_stride, column_stride, k_size, n_size, packed);
+  const int64_t panels = padded(n_size, kPanel) / kPanel;
+  float* terms = packed + packed_floats(k_size, n_size);
+#pragma omp parallel for schedule(static) if (k_size * n_size > 65536)
+  for (int64_t p = 0; p < panels; p++) pair_terms(packed, k_size, panels, p, p + 1, terms);
+  terms[pair_term_floats(k_size, panels)] = panel_level(packed, level_rows(k_size) * kPanel);
+}
+
+void product_packed_paired(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
+                           int64_t n_size, const Tail& tail, float* c, int64_t ldc) {
+  const int64_t panels = padded(n_size, kPanel) / kPanel;
+  const float* terms = packed + packed_floats(k_size, n_size);
+  const float level = terms[pair_term_floats(k_size, panels)];
+  if (many_rows(rows, most_threads())) {
+    // As many rows at a time as stay in the second-level cache.
+    const int64_t fit = kPackedRowFloats / k_size / kPairedRows * kPairedRows,
+                  block = fit > kPairedRows ? fit : kPairedRows;
+#pragma omp parallel
+    {
+      const Share share = share_of_rows(panels, rows);
+      for (int64_t m = share.begin; m < share.end; m += block) {
+        PairedRows some(m + block < share.end ? block : share.end - m, k_size);
+        some.pack(a + m * lda, lda, level, 0, some.rows());
+        paired_range(some, packed, terms, panels, k_size, n_size, {0, panels, 0, some.rows()},
+                     tail_at(tail, 0, m), c + m * ldc, ldc);
+      }
+    }
+    return;
+  }
+  PairedRows all(rows, k_size);
+#pragma omp parallel
+  {
+    const Share packing = all.share(thread_number(), thread_count());
+    all.pack(a, lda, level, packing.begin, packing.end);
+#pragma omp barrier
+    paired_range(all, packed, terms, panels, k_size, n_size, share_of_panels(panels, rows), tail, c, ldc);
   }
 }
 

@@ -15,9 +15,11 @@ constexpr int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to;
 #if defined(_OPENMP)
 static inline int64_t thread_count() { return omp_get_num_threads(); }
 static inline int64_t thread_number() { return omp_get_thread_num(); }
+static inline int64_t most_threads() { return omp_get_max_threads(); }
 #else
 static inline int64_t thread_count() { return 1; }
 static inline int64_t thread_number() { return 0; }
+static inline int64_t most_threads() { return 1; }
 #endif
 
 /// Calls work.operator()<ROWS>() for the ROWS that `rows` is, 1 to MOST: the height of a block of
@@ -68,6 +70,11 @@ void unpack(const float* packed, int64_t row_stride, int64_t column_stride, int6
             float* b);
 void product_packed(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
                     int64_t n_size, const Tail& tail, float* c, int64_t ldc);
+int64_t packed_floats_paired(int64_t k_size, int64_t n_size);
+void pack_paired(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
+                 float* packed);
+void product_packed_paired(const float* a, int64_t lda, const float* packed, int64_t rows, int64_t k_size,
+                           int64_t n_size, const Tail& tail, float* c, int64_t ldc);
 int64_t thin_floats(int64_t k_size, int64_t n_size);
 void pack_thin(const float* b, int64_t row_stride, int64_t column_stride, int64_t k_size, int64_t n_size,
                float scale, float* packed);
@@ -83,6 +90,10 @@ void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t 
                     float* c, int64_t ldc);
 void product_stored_transposed(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
                                const Tail& tail, float* c, int64_t ldc);
+void product_stored_paired(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
+                           float* c, int64_t ldc);
+void product_stored_transposed_paired(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
+                                      const Tail& tail, float* c, int64_t ldc);
 int64_t int8_row_bytes(int64_t k);
 void store_int8(const int8_t* codes, int64_t n, int64_t k, uint8_t* stored);
 void quantize_rows_int8(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,

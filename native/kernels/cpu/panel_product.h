@@ -151,20 +151,32 @@ struct Share {
   int64_t first = 0, last = 0, begin = 0, end = 0;
 };
 
-/// Rows are shared out where each thread gets several blocks of them, panels otherwise.
-static inline Share rows_or_panels(int64_t panels, int64_t rows) {
+/// All panels for a part of the rows, and the other way round.
+static inline Share share_of_rows(int64_t panels, int64_t rows) {
   const int64_t threads = thread_count(), thread = thread_number();
-  if (rows >= 4 * kRows * threads) return {0, panels, rows * thread / threads, rows * (thread + 1) / threads};
+  return {0, panels, rows * thread / threads, rows * (thread + 1) / threads};
+}
+static inline Share share_of_panels(int64_t panels, int64_t rows) {
+  const int64_t threads = thread_count(), thread = thread_number();
   return {panels * thread / threads, panels * (thread + 1) / threads, 0, rows};
 }
 
-/// Panels before rows, where every thread that works on a panel has to prepare it for itself.
-static inline Share panels_before_rows(int64_t panels, int64_t rows) {
+/// Whether each of `threads` threads gets several blocks of rows.
+static inline bool many_rows(int64_t rows, int64_t threads) { return rows >= 4 * kRows * threads; }
+
+/// Rows are shared out where there are many, panels otherwise.
+static inline Share rows_or_panels(int64_t panels, int64_t rows) {
+  return many_rows(rows, thread_count()) ? share_of_rows(panels, rows) : share_of_panels(panels, rows);
+}
+
+/// Panels before rows, where every thread that works on a panel has to prepare it for itself; rows by whole
+/// blocks.
+static inline Share panels_before_rows(int64_t panels, int64_t rows, int64_t row_block = kRows) {
   const int64_t threads = thread_count(), thread = thread_number();
   const int64_t across = threads < panels ? threads : panels, down = threads / across;
   const int64_t column = thread % across, row = thread / across;
   if (row >= down) return {};
-  const int64_t share = padded((rows + down - 1) / down, kRows);
+  const int64_t share = padded((rows + down - 1) / down, row_block);
   const int64_t begin = row * share < rows ? row * share : rows;
   return {panels * column / across, panels * (column + 1) / across, begin,
           begin + share < rows ? begin + share : rows};

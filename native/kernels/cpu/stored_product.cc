@@ -1,6 +1,6 @@
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/int8.h"
-#include "kernels/cpu/panel_product.h"
+#include "kernels/cpu/paired_product.h"
 #include "kernels/cpu/transpose.h"
 
 #if defined(__AVX2__)
@@ -142,15 +142,17 @@ void expand_panel(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, floa
   put_outliers(w, p, k0, k1, to);
 }
 
-/// Columns [first, last) of W, in panels [W's rows][kPanel], for dx = dy W. `tile` holds kPanel rows of them.
-void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, float* tile, float* to) {
+/// Columns [first, last) and rows [k0, k1) of W, in panels [k1 - k0][kPanel], for dx = dy W. k0 is a multiple
+/// of kPanel; `tile` holds kPanel rows of these columns.
+void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, int64_t k0, int64_t k1,
+                       float* tile, float* to) {
   const int64_t width = padded(last - first, kPanel);
-  for (int64_t p = 0; p * kPanel < w.n; p++) {
+  for (int64_t p = k0 / kPanel; p * kPanel < k1; p++) {
     expand_panel(w, p, first, last, tile);
     for (int64_t i = (last - first) * kPanel; i < width * kPanel; i++) tile[i] = 0;
-    const int64_t rows = w.n - p * kPanel < kPanel ? w.n - p * kPanel : kPanel;
+    const int64_t rows = k1 - p * kPanel < kPanel ? k1 - p * kPanel : kPanel;
     for (int64_t k = 0; k < width; k += kLanes) {
-      float* panel = to + k / kPanel * kPanel * w.n + p * kPanel * kPanel + k % kPanel;
+      float* panel = to + k / kPanel * kPanel * (k1 - k0) + (p * kPanel - k0) * kPanel + k % kPanel;
       for (int64_t r = 0; r < kPanel; r += kLanes) {
         if (rows - r >= kLanes) {
           transpose_square(tile + k * kPanel + r, kPanel, panel + r * kPanel, kPanel);
@@ -163,8 +165,8 @@ void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, float
   }
 }
 
-/// C [rows, n] = A [rows, k] B + tail, where expand(first, last, tile, to) writes columns [first, last) of B
-/// as panels.
+/// C [rows, n] = A [rows, k] B + tail, where expand(first, last, k0, k1, tile, to) writes columns [first,
+/// last) and rows [k0, k1) of B as panels.
 template <typename Expand>
 void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t n, const Tail& tail,
                       float* c, int64_t ldc, Expand expand) {
@@ -179,12 +181,54 @@ void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int6
         const int64_t count = share.last - p < group ? share.last - p : group;
         const int64_t column = p * kPanel,
                       columns = n - column < count * kPanel ? n - column : count * kPanel;
-        expand(column, column + columns, tile.data, buffer.data);
+        expand(column, column + columns, 0, k, tile.data, buffer.data);
         product_range(a + share.begin * lda, lda, buffer.data, k, columns, share.end - share.begin, 0, count,
                       tail_at(tail, p, share.begin), c + share.begin * ldc + column, ldc);
       }
     }
   }
+}
+
+/// The same in pairs. Threads share what is done to rows of A, which takes longer than to expand B.
+template <typename Expand>
+void product_expanded_paired(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t n,
+                             const Tail& tail, float* c, int64_t ldc, Expand expand) {
+  const int64_t panels = padded(n, kPanel) / kPanel;
+  const int64_t fit = kBufferFloats / (k * kPanel), group = fit > 1 ? fit : 1;
+  PairedRows all(rows, k);
+#pragma omp parallel
+  {
+    const Scratch buffer(group * k * kPanel), tile(group * kPanel * kPanel),
+        terms(pair_term_floats(k, group));
+    const int64_t sample = level_rows(k);
+    expand(0, n < kPanel ? n : kPanel, 0, sample, tile.data, buffer.data);
+    const float level = panel_level(buffer.data, sample * kPanel);
+    const Share packing = all.share(thread_number(), thread_count());
+    all.pack(a, lda, level, packing.begin, packing.end);
+#pragma omp barrier
+    const Share share = panels_before_rows(panels, rows, kPairedRows);
+    for (int64_t p = share.first; p < share.last; p += group) {
+      const int64_t count = share.last - p < group ? share.last - p : group;
+      const int64_t column = p * kPanel, columns = n - column < count * kPanel ? n - column : count * kPanel;
+      expand(column, column + columns, 0, k, tile.data, buffer.data);
+      pair_terms(buffer.data, k, count, 0, count, terms.data);
+      paired_range(all, buffer.data, terms.data, count, k, columns, {0, count, share.begin, share.end},
+                   tail_at(tail, p, 0), c + column, ldc);
+    }
+  }
+}
+
+/// What expands W' for y = x W', and W for dx = dy W.
+auto rows_of(const StoredWeight& w) {
+  return [&w](int64_t first, int64_t last, int64_t k0, int64_t k1, float*, float* to) {
+    for (int64_t p = first / kPanel; p * kPanel < last; p++, to += (k1 - k0) * kPanel)
+      expand_panel(w, p, k0, k1, to);
+  };
+}
+auto columns_of(const StoredWeight& w) {
+  return [&w](int64_t first, int64_t last, int64_t k0, int64_t k1, float* tile, float* to) {
+    expand_transposed(w, first, last, k0, k1, tile, to);
+  };
 }
 
 }  // namespace
@@ -230,19 +274,22 @@ void expand_stored(const StoredWeight& w, float* out) {
 
 void product_stored(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
                     float* c, int64_t ldc) {
-  product_expanded(a, lda, rows, w.k, w.n, tail, c, ldc, [&](int64_t first, int64_t last, float*, float* to) {
-    for (int64_t p = first / kPanel; p * kPanel < last; p++) {
-      expand_panel(w, p, 0, w.k, to + (p - first / kPanel) * w.k * kPanel);
-    }
-  });
+  product_expanded(a, lda, rows, w.k, w.n, tail, c, ldc, rows_of(w));
 }
 
 void product_stored_transposed(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
                                const Tail& tail, float* c, int64_t ldc) {
-  product_expanded(a, lda, rows, w.n, w.k, tail, c, ldc,
-                   [&](int64_t first, int64_t last, float* tile, float* to) {
-                     expand_transposed(w, first, last, tile, to);
-                   });
+  product_expanded(a, lda, rows, w.n, w.k, tail, c, ldc, columns_of(w));
+}
+
+void product_stored_paired(const float* a, int64_t lda, const StoredWeight& w, int64_t rows, const Tail& tail,
+                           float* c, int64_t ldc) {
+  product_expanded_paired(a, lda, rows, w.k, w.n, tail, c, ldc, rows_of(w));
+}
+
+void product_stored_transposed_paired(const float* a, int64_t lda, const StoredWeight& w, int64_t rows,
+                                      const Tail& tail, float* c, int64_t ldc) {
+  product_expanded_paired(a, lda, rows, w.n, w.k, tail, c, ldc, columns_of(w));
 }
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

@@ -7,8 +7,8 @@
 
 namespace peft::cpu::PEFT_KERNEL_NS {
 
-extern const CpuKernels kKernels;
-const CpuKernels kKernels = {
+extern const CpuKernels kKernels, kPairedKernels;
+constexpr CpuKernels kPlain = {
     PEFT_NAME(PEFT_KERNEL_NS),
     embed,
     residual_layer_norm,
@@ -48,5 +48,17 @@ const CpuKernels kKernels = {
     round_rows_bfloat16,
     product_bfloat16,
 };
+
+constexpr CpuKernels paired(CpuKernels kernels) {
+  kernels.name = PEFT_NAME(PEFT_KERNEL_NS) "-paired";
+  kernels.packed_floats = packed_floats_paired;
+  kernels.pack = pack_paired;
+  kernels.product_packed = product_packed_paired;
+  kernels.product_stored = product_stored_paired;
+  kernels.product_stored_transposed = product_stored_transposed_paired;
+  return kernels;
+}
+
+const CpuKernels kKernels = kPlain, kPairedKernels = paired(kPlain);
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

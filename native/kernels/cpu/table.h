@@ -121,22 +121,25 @@ struct CpuKernels {
 
 namespace cpu {
 namespace generic {
-extern const CpuKernels kKernels;
+extern const CpuKernels kKernels, kPairedKernels;
 }
 #if defined(__x86_64__)
 namespace avx2 {
-extern const CpuKernels kKernels;
+extern const CpuKernels kKernels, kPairedKernels;
 }
 namespace avx512 {
-extern const CpuKernels kKernels;
+extern const CpuKernels kKernels, kPairedKernels;
 }
 #endif
 }  // namespace cpu
 
-/// The widest set that this processor runs.
-const CpuKernels& cpu_kernels();
+/// Set i of those that this processor runs, best first, or null after the last: `avx512`, `avx2` and
+/// `generic`, and the same names with `-paired`, whose products of fp32 are multiplied in pairs
+/// (kernels/cpu/paired_product.h).
+const CpuKernels* cpu_kernel_set(int i);
 
-/// A set by name (`generic`, `avx2`, `avx512`), or null where the processor or the build lacks it; for tests.
-const CpuKernels* cpu_kernels_named(const char* name);
+/// The first of them, or what the environment variable PEFT_TRAIN_CPU_KERNELS names; throws where that is
+/// none.
+const CpuKernels& cpu_kernels();
 
 }  // namespace peft

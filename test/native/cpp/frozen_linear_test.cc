@@ -48,9 +48,8 @@ void check_products(FrozenLinear& fast, FrozenLinear& plain, double tolerance, c
 
 template <typename F>
 void for_each_set(F f) {
-  for (const char* name : {"generic", "avx2", "avx512"}) {
-    if (const CpuKernels* kernels = cpu_kernels_named(name)) f(*kernels, std::string(name));
-  }
+  for (int i = 0; const CpuKernels* const kernels = cpu_kernel_set(i); i++)
+    f(*kernels, std::string(kernels->name));
 }
 
 std::string describe(const Shape& s) {
