@@ -65,8 +65,10 @@ describe("inspect", () => {
       await using encoder = await Encoder.load(temporary.path("model"), options);
       const { linear, embeddings, other } = await encoder.memory();
       const [told, taken] = [frozenBytes(shape, held), linear + embeddings + other];
-      // The engine keeps a few bytes a matrix to find outliers by.
-      const slack = held.outlierFraction === 0 ? 0 : 0.01 * taken;
+      // A few bytes a matrix to find outliers by; where fp32 is multiplied in pairs, a float for each column of a block
+      // of 256 rows and one a matrix: 1.7 % of the tiny model, 0.4 % of a real one.
+      const beside = held.format === "float32" ? 0.02 : held.outlierFraction === 0 ? 0 : 0.01;
+      const slack = beside * taken;
       expect(Math.abs(told - taken), JSON.stringify(options)).toBeLessThanOrEqual(slack);
     }
   });
