@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "check.h"
+#include "kernel_sets.h"
 #include "oracle.h"
 #include "weights/quantize_model.h"
 #include "weights/safetensors.h"
@@ -43,15 +44,6 @@ void check_products(FrozenLinear& fast, FrozenLinear& plain, double tolerance, c
       plain.backward_input(dy, {.accumulate = accumulate}, expected);
       check_close(dx, expected, tolerance, tolerance, what + ": gradient, " + std::to_string(rows) + " rows");
     }
-  }
-}
-
-/// What f draws is the same for every set, so that no processor has numbers of its own to round.
-template <typename F>
-void for_each_set(F f) {
-  for (int i = 0; const CpuKernels* const kernels = cpu_kernel_set(i); i++) {
-    at::manual_seed(17);
-    f(*kernels, std::string(kernels->name));
   }
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "check.h"
+#include "kernel_sets.h"
 #include "kernels/cpu/table.h"
 #include "kernels/philox.h"
 
@@ -11,12 +12,6 @@
 
 namespace peft::test {
 namespace {
-
-template <typename F>
-void for_each_set(F f) {
-  for (int i = 0; const CpuKernels* const kernels = cpu_kernel_set(i); i++)
-    f(*kernels, std::string(kernels->name));
-}
 
 Dropout some_dropout(float rate) { return {rate, 0x123456789ABCDEF, 7, 19, 1000}; }
 

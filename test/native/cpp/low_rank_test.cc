@@ -4,21 +4,13 @@
 #include <ATen/Parallel.h>
 
 #include "check.h"
+#include "kernel_sets.h"
 #include "weights/frozen_linear.h"
 
 // LoRA's thin products, and the term that rides along with the product of a frozen weight.
 
 namespace peft::test {
 namespace {
-
-/// What f draws is the same for every set, so that no processor has numbers of its own to round.
-template <typename F>
-void for_each_set(F f) {
-  for (int i = 0; const CpuKernels* const kernels = cpu_kernel_set(i); i++) {
-    at::manual_seed(17);
-    f(*kernels, std::string(kernels->name));
-  }
-}
 
 std::string sizes(int64_t a, int64_t b, int64_t c) {
   return " " + std::to_string(a) + " x " + std::to_string(b) + " x " + std::to_string(c);
