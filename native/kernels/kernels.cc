@@ -60,23 +60,17 @@ constexpr int kMostSets = 6;
 std::array<const CpuKernels*, kMostSets + 1> runnable_sets() {
   std::array<const CpuKernels*, kMostSets + 1> sets{};
   size_t count = 0;
-  const auto add = [&](const CpuKernels& first, const CpuKernels& second) {
-    sets[count++] = &first;
-    sets[count++] = &second;
+  const auto add = [&](const CpuKernels& plain, const CpuKernels& paired, bool paired_first) {
+    sets[count++] = paired_first ? &paired : &plain;
+    sets[count++] = paired_first ? &plain : &paired;
   };
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool paired = adds_beside_multiplying();
-  if (runs_avx512()) {
-    add(paired ? cpu::avx512::kPairedKernels : cpu::avx512::kKernels,
-        paired ? cpu::avx512::kKernels : cpu::avx512::kPairedKernels);
-  }
-  if (runs_avx2()) {
-    add(paired ? cpu::avx2::kPairedKernels : cpu::avx2::kKernels,
-        paired ? cpu::avx2::kKernels : cpu::avx2::kPairedKernels);
-  }
+  const bool pairs = adds_beside_multiplying();
+  if (runs_avx512()) add(cpu::avx512::kKernels, cpu::avx512::kPairedKernels, pairs);
+  if (runs_avx2()) add(cpu::avx2::kKernels, cpu::avx2::kPairedKernels, pairs);
 #endif
-  add(cpu::generic::kKernels, cpu::generic::kPairedKernels);
+  add(cpu::generic::kKernels, cpu::generic::kPairedKernels, false);
   return sets;
 }
 

@@ -142,17 +142,17 @@ void expand_panel(const StoredWeight& w, int64_t p, int64_t k0, int64_t k1, floa
   put_outliers(w, p, k0, k1, to);
 }
 
-/// Columns [first, last) and rows [k0, k1) of W, in panels [k1 - k0][kPanel], for dx = dy W. k0 is a multiple
-/// of kPanel; `tile` holds kPanel rows of these columns.
-void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, int64_t k0, int64_t k1,
-                       float* tile, float* to) {
+/// Columns [first, last) of the first `depth` rows of W, in panels [depth][kPanel], for dx = dy W. `tile`
+/// holds kPanel rows of these columns.
+void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, int64_t depth, float* tile,
+                       float* to) {
   const int64_t width = padded(last - first, kPanel);
-  for (int64_t p = k0 / kPanel; p * kPanel < k1; p++) {
+  for (int64_t p = 0; p * kPanel < depth; p++) {
     expand_panel(w, p, first, last, tile);
     for (int64_t i = (last - first) * kPanel; i < width * kPanel; i++) tile[i] = 0;
-    const int64_t rows = k1 - p * kPanel < kPanel ? k1 - p * kPanel : kPanel;
+    const int64_t rows = depth - p * kPanel < kPanel ? depth - p * kPanel : kPanel;
     for (int64_t k = 0; k < width; k += kLanes) {
-      float* panel = to + k / kPanel * kPanel * (k1 - k0) + (p * kPanel - k0) * kPanel + k % kPanel;
+      float* panel = to + k / kPanel * kPanel * depth + p * kPanel * kPanel + k % kPanel;
       for (int64_t r = 0; r < kPanel; r += kLanes) {
         if (rows - r >= kLanes) {
           transpose_square(tile + k * kPanel + r, kPanel, panel + r * kPanel, kPanel);
@@ -165,8 +165,8 @@ void expand_transposed(const StoredWeight& w, int64_t first, int64_t last, int64
   }
 }
 
-/// C [rows, n] = A [rows, k] B + tail, where expand(first, last, k0, k1, tile, to) writes columns [first,
-/// last) and rows [k0, k1) of B as panels.
+/// C [rows, n] = A [rows, k] B + tail, where expand(first, last, depth, tile, to) writes columns [first,
+/// last) of the first `depth` rows of B as panels.
 template <typename Expand>
 void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int64_t n, const Tail& tail,
                       float* c, int64_t ldc, Expand expand) {
@@ -181,7 +181,7 @@ void product_expanded(const float* a, int64_t lda, int64_t rows, int64_t k, int6
         const int64_t count = share.last - p < group ? share.last - p : group;
         const int64_t column = p * kPanel,
                       columns = n - column < count * kPanel ? n - column : count * kPanel;
-        expand(column, column + columns, 0, k, tile.data, buffer.data);
+        expand(column, column + columns, k, tile.data, buffer.data);
         product_range(a + share.begin * lda, lda, buffer.data, k, columns, share.end - share.begin, 0, count,
                       tail_at(tail, p, share.begin), c + share.begin * ldc + column, ldc);
       }
@@ -201,7 +201,7 @@ void product_expanded_paired(const float* a, int64_t lda, int64_t rows, int64_t 
     const Scratch buffer(group * k * kPanel), tile(group * kPanel * kPanel),
         terms(pair_term_floats(k, group));
     const int64_t sample = level_rows(k);
-    expand(0, n < kPanel ? n : kPanel, 0, sample, tile.data, buffer.data);
+    expand(0, n < kPanel ? n : kPanel, sample, tile.data, buffer.data);
     const float level = panel_level(buffer.data, sample * kPanel);
     const Share packing = all.share(thread_number(), thread_count());
     all.pack(a, lda, level, packing.begin, packing.end);
@@ -210,7 +210,7 @@ void product_expanded_paired(const float* a, int64_t lda, int64_t rows, int64_t 
     for (int64_t p = share.first; p < share.last; p += group) {
       const int64_t count = share.last - p < group ? share.last - p : group;
       const int64_t column = p * kPanel, columns = n - column < count * kPanel ? n - column : count * kPanel;
-      expand(column, column + columns, 0, k, tile.data, buffer.data);
+      expand(column, column + columns, k, tile.data, buffer.data);
       pair_terms(buffer.data, k, count, 0, count, terms.data);
       paired_range(all, buffer.data, terms.data, count, k, columns, {0, count, share.begin, share.end},
                    tail_at(tail, p, 0), c + column, ldc);
@@ -220,14 +220,14 @@ void product_expanded_paired(const float* a, int64_t lda, int64_t rows, int64_t 
 
 /// What expands W' for y = x W', and W for dx = dy W.
 auto rows_of(const StoredWeight& w) {
-  return [&w](int64_t first, int64_t last, int64_t k0, int64_t k1, float*, float* to) {
-    for (int64_t p = first / kPanel; p * kPanel < last; p++, to += (k1 - k0) * kPanel)
-      expand_panel(w, p, k0, k1, to);
+  return [&w](int64_t first, int64_t last, int64_t depth, float*, float* to) {
+    for (int64_t p = first / kPanel; p * kPanel < last; p++, to += depth * kPanel)
+      expand_panel(w, p, 0, depth, to);
   };
 }
 auto columns_of(const StoredWeight& w) {
-  return [&w](int64_t first, int64_t last, int64_t k0, int64_t k1, float* tile, float* to) {
-    expand_transposed(w, first, last, k0, k1, tile, to);
+  return [&w](int64_t first, int64_t last, int64_t depth, float* tile, float* to) {
+    expand_transposed(w, first, last, depth, tile, to);
   };
 }
 
