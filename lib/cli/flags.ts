@@ -18,6 +18,10 @@ export const OUTPUT_FLAGS = {
   quiet: { type: "boolean", group: "Display:", describe: "Print warnings and errors only" },
 } as const satisfies Record<string, Options>;
 
+/** Where the commands that encode take their length from. */
+export const ENCODING_LENGTH =
+  "default: as the adapter was trained, as many as sentence-transformers takes, or 128";
+
 /**
  * A training option as yargs shows it, with its other name, also where `changes` describe it anew. Values stay text, so that
  * an error can show what was typed.

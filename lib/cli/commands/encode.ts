@@ -1,5 +1,5 @@
 import type { CommandModule } from "yargs";
-import { type FlagValues, OUTPUT_FLAGS, withFlags } from "../flags.js";
+import { ENCODING_LENGTH, type FlagValues, OUTPUT_FLAGS, withFlags } from "../flags.js";
 import { VECTOR_FLAGS } from "../vector-flags.js";
 
 export const encodeCommand: CommandModule<object, FlagValues> = {
@@ -8,10 +8,7 @@ export const encodeCommand: CommandModule<object, FlagValues> = {
   builder: (yargs) =>
     withFlags(yargs, VECTOR_FLAGS, { group: "Options:" })
       .options({
-        max_length: {
-          describe:
-            "Tokens of a text; default: as the adapter was trained, as many as sentence-transformers takes, or 128",
-        },
+        max_length: { describe: `Tokens of a text; ${ENCODING_LENGTH}` },
         prefix: {
           describe:
             "Put before every text; default: as the adapter was trained, the model's own prompt, or nothing",

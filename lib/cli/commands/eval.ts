@@ -1,7 +1,7 @@
 import type { CommandModule } from "yargs";
 import type { OptionName } from "../../train/options/option-table.js";
 import { WEIGHT_OPTIONS } from "../../train/options/weight-options.js";
-import { type FlagValues, OUTPUT_FLAGS, withFlags } from "../flags.js";
+import { ENCODING_LENGTH, type FlagValues, OUTPUT_FLAGS, withFlags } from "../flags.js";
 
 export const EVAL_FLAGS = [
   "model_name_or_path",
@@ -34,10 +34,7 @@ export const evalCommand: CommandModule<object, FlagValues> = {
           describe:
             "File of pairs or triplets: CSV, TSV, JSON Lines, gzip of them, or Parquet; or a folder in BEIR's layout, whose documents are ranked for its queries",
         },
-        max_length: {
-          describe:
-            "Tokens of a text; default: as the adapter was trained, as many as sentence-transformers takes, or 128",
-        },
+        max_length: { describe: `Tokens of a text; ${ENCODING_LENGTH}` },
         prefix: {
           describe:
             'Put before both texts; default: as the adapter was trained, the model\'s own prompt, or "query: "',
