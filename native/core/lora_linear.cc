@@ -114,12 +114,8 @@ Tensor LoraLinear::adapted_rows(const Slice& slice, const Tensor& w) {
 }
 
 Tensor LoraLinear::project_gradient(const Tensor& dy) {
-  const Tensor inner = behind_gain(dy);
   Tensor all = scratch_->gradient.take(dy.size(0), trained().rank(), dy.device());
-  for (const Slice& s : trained().slices()) {
-    Tensor columns = all.narrow(1, s.rank_begin, s.rank);
-    s.gradient.product(inner.narrow(1, s.of.begin, s.of.size), columns);
-  }
+  trained().project_gradient(behind_gain(dy), all);
   return all;
 }
 

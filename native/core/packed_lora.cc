@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 
@@ -27,19 +28,31 @@ void PackedLora::pack(uint64_t version, LoraUse use, bool apart, const FrozenLin
   version_ = version;
   use_ = use;
   apart_ = apart;
-  std::vector<Tensor> a;
-  std::vector<WideFactor::Block> up, back;
+  std::vector<Tensor> each_a;
+  std::vector<WideFactor::Block> up;
   for (Slice& slice : slices_) {
-    if (use == LoraUse::kTraining) slice.gradient.assign(slice.b(), slice.scale());
+    if (use == LoraUse::kTraining && slice.b().is_cpu()) slice.gradient.assign(slice.b(), slice.scale());
     if (apart) slice.down.assign(slice.a().t(), 1);
-    a.push_back(slice.a());
+    each_a.push_back(slice.a());
     up.push_back({slice.b().t(), slice.of.begin, slice.scale()});
-    back.push_back({slice.a(), 0, 1});
   }
-  if (!apart) down_.assign(at::cat(a).t(), 1);
+  const Tensor a = at::cat(each_a);
+  if (!apart) down_.assign(a.t(), 1);
   up_.assign(base.out_features(), up);
-  if (use == LoraUse::kTraining) back_.assign(base.in_features(), back);
+  if (use == LoraUse::kTraining) back_.assign(base.in_features(), {{a, 0, 1}});
   pack_outputs(base, bias);
+}
+
+void PackedLora::project_gradient(const Tensor& dy, Tensor& out) const {
+  if (!dy.is_cpu()) {
+    // One launch in place of one a slice; the zeros between the slices cost a GPU nothing.
+    at::mm_out(out, dy, up_.matrix().t());
+    return;
+  }
+  for (const Slice& s : slices_) {
+    Tensor columns = out.narrow(1, s.rank_begin, s.rank);
+    s.gradient.product(dy.narrow(1, s.of.begin, s.of.size), columns);
+  }
 }
 
 void PackedLora::pack_outputs(const FrozenLinear& base, const Tensor& bias) {

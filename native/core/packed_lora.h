@@ -31,7 +31,7 @@ class PackedLora {
     int64_t rank_begin, rank;
     bool origin;          // what the module runs without: subtracted, never dropped out, not trained
     ThinWeight down;      // A', where every slice sees another x
-    ThinWeight gradient;  // scale * B
+    ThinWeight gradient;  // scale * B, on the CPU
 
     const Tensor& a() const { return origin ? of.module->origin_a : of.module->a; }
     const Tensor& b() const { return origin ? of.module->origin_b : of.module->b; }
@@ -50,6 +50,8 @@ class PackedLora {
   /// Packs the adapter's weights for a layer of this matrix and bias, unless those of this version are packed
   /// for this use. With `apart`, x is dropped out for every slice on its own.
   void pack(uint64_t version, LoraUse use, bool apart, const FrozenLinear& base, const Tensor& bias);
+  /// out [T, rank of all slices] = scale * dy B of every slice, for dy [T, out].
+  void project_gradient(const Tensor& dy, Tensor& out) const;
   const ThinWeight& down() const { return down_; }
   const WideFactor& up() const { return up_; }
   const WideFactor& back() const { return back_; }

@@ -5,17 +5,18 @@
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 
 namespace peft {
-
 void ThinWeight::assign(const Tensor& b, double scale) {
   k_ = b.size(0);
   n_ = b.size(1);
   if (!b.device().is_cpu()) {
-    packed_ = b.mul(scale);
+    packed_ = scale == 1 ? b : b.mul(scale);
     return;
   }
   const int64_t floats = kernels_->thin_floats(k_, n_);
@@ -60,7 +61,8 @@ void WideFactor::assign(int64_t n, const std::vector<Block>& blocks) {
   }
   int64_t row = 0;
   for (const Block& b : blocks) {
-    matrix_.narrow(0, row, b.rows.size(0)).narrow(1, b.column, b.rows.size(1)).copy_(b.rows).mul_(b.scale);
+    Tensor to = matrix_.narrow(0, row, b.rows.size(0)).narrow(1, b.column, b.rows.size(1));
+    at::mul_out(to, b.rows, at::scalar_tensor(b.scale, at::kDouble));
     row += b.rows.size(0);
   }
 }

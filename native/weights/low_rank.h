@@ -16,6 +16,7 @@ using at::Tensor;
 class ThinWeight {
  public:
   explicit ThinWeight(const CpuKernels& kernels = cpu_kernels()) : kernels_(&kernels) {}
+  /// Elsewhere than on the CPU a B without a scale is kept as it is, not copied.
   void assign(const Tensor& b, double scale);
   /// out [T, n] = scale * x [T, k] B.
   void product(const Tensor& x, Tensor& out) const;

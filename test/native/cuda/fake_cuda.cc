@@ -145,6 +145,14 @@ class Call {
   std::vector<Tensor> given_, seen_;
 };
 
+/// Whether the device has to do something: views and new memory are the host's business.
+bool launches(const c10::FunctionSchema& schema) {
+  const auto is_view = [](const c10::Argument& result) {
+    return result.alias_info() != nullptr && !result.alias_info()->isWrite();
+  };
+  return !std::ranges::any_of(schema.returns(), is_view) && !schema.name().starts_with("aten::empty");
+}
+
 /// Every operation that CUDA's half of libtorch would have a kernel for.
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   // The size of the result, or a number of the CPU's, depends on what the device has computed.
@@ -152,12 +160,14 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       "aten::_local_scalar_dense", "aten::nonzero",  "aten::equal",
       "aten::masked_select",       "aten::_unique2", "aten::repeat_interleave"};
   counts.operations++;
+  if (launches(op.schema())) counts.launches++;
   if (waiting.contains(op.schema().name())) counts.waits++;
   Call(op).run(stack);
 }
 
 Tensor& copy(Tensor& to, const Tensor& from, bool non_blocking) {
   counts.operations++;
+  counts.launches++;
   if (to.is_cuda() && !from.is_cuda()) {
     counts.uploads++;
     const bool from_pinned = at::detail::getCUDAHooks().isPinnedPtr(from.storage().data());

@@ -23,6 +23,8 @@ class FakeCuda {
     /// copies from memory that is not pinned, results whose size depends on numbers.
     int64_t waits = 0;
     int64_t operations = 0;
+    /// Those of them that a GPU has work with, of libtorch; each is a launch at least.
+    int64_t launches = 0;
   };
   /// Since the last call of this.
   Counts take_counts();

@@ -55,6 +55,19 @@ std::unique_ptr<Session> some_session(const std::string& device) {
   return session;
 }
 
+/// As the article trains: query, key and value, without dropout of its own.
+std::unique_ptr<Session> qkv_session(const std::string& device, int64_t layers) {
+  const TemporaryFile weights("model.safetensors");
+  ModelShape shape = tiny_shape();
+  shape.num_layers = layers;
+  write_safetensors(weights.path(), random_bert(shape));
+  auto session = std::make_unique<Session>(
+      SessionOptions{weights.path(), shape, Pooling::kMean, device, 0, std::nullopt, false});
+  session->create_adapter(
+      spec_for(shape, {"attention.self.query", "attention.self.key", "attention.self.value"}, 4, 2.0, 0), 42);
+  return session;
+}
+
 StepOptions step_options(uint32_t step, LossSpec loss = {}) {
   StepOptions options;
   options.pass = {42, step, 10, std::move(loss)};
@@ -181,6 +194,26 @@ PEFT_TEST(a_training_step_waits_for_a_gpu_once_and_a_queued_one_never) {
   machine.cuda.take_counts();
   session->encode(batch_for(kLosses[0]).tokens, true, true, 10);
   check_counts(machine.cuda, 1, 3, "encoding, an upload a micro-batch");
+}
+
+PEFT_TEST(a_layer_of_a_training_step_is_few_launches) {
+  if (!FakeMachine::possible()) return;
+  FakeMachine machine;
+  const auto launches = [&](int64_t layers) {
+    const auto session = qkv_session(kDevice, layers);
+    const ExampleBatch batch = batch_for(kLosses[0]);
+    session->step(batch, step_options(0));  // which makes buffers and Adam's moments
+    machine.cuda.take_counts();
+    const int before = machine.driver.launches();
+    StepOptions options = step_options(1);
+    options.pass.micro_batch_tokens = 1000;
+    session->queue_step(batch, options);
+    return machine.cuda.take_counts().launches + machine.driver.launches() - before;
+  };
+  // A layer: 5 to pack the adapter, 10 forward, 18 back. Beside layers: the loss, clipping, Adam.
+  const int64_t one = launches(1), layer = launches(2) - one;
+  check(layer <= 33 && one - layer <= 78, "launches: " + std::to_string(layer) + " a layer and " +
+                                              std::to_string(one - layer) + " beside layers");
 }
 
 PEFT_TEST(queued_steps_train_as_others_do_to_the_bit) {
