@@ -5,7 +5,16 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const NO_GPU = 2;
+const WRONG_USE = 2;
 const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Ends the process with 2 where it was given something. */
+export function requireNoArguments(script) {
+  const [first] = process.argv.slice(2);
+  if (first === undefined) return;
+  console.error(`${script} takes no arguments, and was given ${first}.`);
+  process.exit(WRONG_USE);
+}
 
 /** What nvidia-smi, which comes with the driver, says of the GPUs. Ends the process with 2 where there is none. */
 export function requireGpu(script) {

@@ -8,9 +8,10 @@
 //   4. runs the program: the kernels are compiled for the GPU by libtorch's own NVRTC.
 //
 // It ends with 0 where all agree, 1 where something does not or went wrong, and 2 where there is no GPU.
-import { buildGpuProgram, cudaLibtorch, requireGpu, run } from "./gpu.mjs";
+import { buildGpuProgram, cudaLibtorch, requireGpu, requireNoArguments, run } from "./gpu.mjs";
 
 const SCRIPT = "test:gpu";
+requireNoArguments(SCRIPT);
 console.log(requireGpu(SCRIPT));
 run(SCRIPT, "npm", ["run", "--silent", "build:ts"]);
 const libtorch = await cudaLibtorch();

@@ -15,8 +15,12 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-function run(script: string, env: NodeJS.ProcessEnv): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, script)], {
+function run(
+  script: string,
+  env: NodeJS.ProcessEnv,
+  ...args: string[]
+): { status: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, script), ...args], {
     encoding: "utf8",
     env: { ...process.env, ...env },
   });
@@ -44,4 +48,10 @@ test
   const { status, output } = run(script, { PATH: folder });
   expect(status).toBe(2);
   expect(output).toContain(`${name} needs an NVIDIA GPU`);
+});
+
+test("test:gpu refuses an argument that it would not read", () => {
+  const { status, output } = run("scripts/test-gpu.mjs", { PATH: folder }, "--quick");
+  expect(status).toBe(2);
+  expect(output).toContain("test:gpu takes no arguments, and was given --quick");
 });

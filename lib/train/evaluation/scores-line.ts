@@ -65,7 +65,7 @@ export function scoresLine(
     case "texts": {
       const worst = highest(dataset.count, (i) => -(scores[i] as number));
       return line(
-        { kind: "texts", cosines: histogram(scores) },
+        { kind: "texts", cosines: histogramOfCosines(scores) },
         worst.map((example) => ({ ...pair(example), texts: [0] })),
       );
     }
@@ -76,8 +76,8 @@ export function scoresLine(
       return line(
         {
           kind: "labels",
-          positive: histogram(scores.filter((_, i) => labels[i] === 1)),
-          negative: histogram(scores.filter((_, i) => labels[i] === 0)),
+          positive: histogramOfCosines(scores.filter((_, i) => labels[i] === 1)),
+          negative: histogramOfCosines(scores.filter((_, i) => labels[i] === 0)),
           roc: rocPoints(scores, labels),
         },
         highest(dataset.count, beyond)
@@ -101,8 +101,13 @@ export function highest(count: number, value: (index: number) => number, most = 
   return kept.map(({ index }) => index);
 }
 
-function histogram(values: Float32Array): Histogram {
-  const bins = values.map((value) => Math.floor(value / BIN_WIDTH));
+/** Of cosines: the last bin holds both its edges, and with them what rounding took above 1. */
+function histogramOfCosines(values: Float32Array): Histogram {
+  return histogram(values, 1 / BIN_WIDTH - 1);
+}
+
+function histogram(values: Float32Array, lastBin = Infinity): Histogram {
+  const bins = values.map((value) => Math.min(Math.floor(value / BIN_WIDTH), lastBin));
   const first = bins.reduce((low, bin) => Math.min(low, bin), Infinity);
   const last = bins.reduce((high, bin) => Math.max(high, bin), -Infinity);
   if (values.length === 0) return { first: 0, width: BIN_WIDTH, counts: [] };

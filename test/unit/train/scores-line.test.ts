@@ -46,6 +46,13 @@ describe("of labelled pairs", () => {
     }
   });
 
+  it("a cosine of 1, and what rounding took above it, is in the last bin below 1", () => {
+    const { distribution: of } = lineOf(dataset("labels", [1, 1, 1, 0]), [1, 1.0000001, 0.995, -1]);
+    if (of.kind !== "labels") throw new Error(of.kind);
+    expect(of.positive).toEqual({ first: 99, width: 0.01, counts: [3] });
+    expect(of.negative).toEqual({ first: -100, width: 0.01, counts: [1] });
+  });
+
   it("the points of the ROC curve are few, end at its corners and lose hardly any area", () => {
     const { falsePositiveRate: x, truePositiveRate: y, threshold } = distribution.roc;
     expect(x.length).toBeLessThan(250);
