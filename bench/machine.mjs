@@ -8,7 +8,7 @@ const FLAGS = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx
 /** What the figures depend on. */
 export function machine(root) {
   const text = read("/proc/cpuinfo") ?? "";
-  const flags = new Set(/^flags\s*:(.*)$/m.exec(text)?.[1].trim().split(" ") ?? []);
+  const flags = processorFlags(text);
   return {
     cpu: cpus()[0]?.model ?? "unknown",
     logicalCores: cpus().length,
@@ -22,6 +22,16 @@ export function machine(root) {
     package: JSON.parse(read(join(root, "package.json"))).version,
     commit: commit(root),
   };
+}
+
+/** Whether the processor has instructions for it, or does not say; without, libtorch's take a minute a step. */
+export function multipliesBfloat16(cpuinfo = read("/proc/cpuinfo") ?? "") {
+  const flags = processorFlags(cpuinfo);
+  return flags.size === 0 || flags.has("avx512_bf16") || flags.has("amx_bf16");
+}
+
+function processorFlags(cpuinfo) {
+  return new Set(/^flags\s*:(.*)$/m.exec(cpuinfo)?.[1].trim().split(" ") ?? []);
 }
 
 export function physicalCores(cpuinfo) {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
 import { UsageError } from "../../bench/arguments.mjs";
 import { readPairs, textsFile, trainingFiles } from "../../bench/data.mjs";
 import { END, replaceGenerated, START } from "../../bench/document.mjs";
-import { physicalCores } from "../../bench/machine.mjs";
+import { multipliesBfloat16, physicalCores } from "../../bench/machine.mjs";
 import { parseBenchOptions } from "../../bench/options.mjs";
 import { runProgram } from "../../bench/process.mjs";
 import { shown } from "../../bench/report.mjs";
@@ -248,6 +248,14 @@ it("counts cores once, whatever threads they have", () => {
     `processor: 0\nphysical id\t: ${socket}\ncore id\t\t: ${core}`;
   expect(physicalCores([block(0, 0), block(0, 0), block(0, 1), block(1, 0)].join("\n\n"))).toBe(3);
   expect(physicalCores("")).toBeUndefined();
+});
+
+test("a processor that says what it can, and not bfloat16, does not multiply it", () => {
+  const block = (flags: string) => `processor\t: 0\nflags\t\t: ${flags}\n`;
+  expect(multipliesBfloat16(block("fpu avx2 avx512f"))).toBe(false);
+  expect(multipliesBfloat16(block("fpu avx512_bf16 avx2"))).toBe(true);
+  expect(multipliesBfloat16(block("amx_bf16"))).toBe(true);
+  expect(multipliesBfloat16("processor\t: 0\n")).toBe(true);
 });
 
 describe("programs", () => {
