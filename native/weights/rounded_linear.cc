@@ -4,7 +4,6 @@
 #include <optional>
 
 #include "weights/frozen_linear.h"
-#include "weights/gemm.h"
 
 // Mixed precision: both operands of a product are rounded to 16 bits, its sums are fp32.
 
@@ -72,27 +71,29 @@ class Bfloat16Linear final : public FrozenLinear {
   std::optional<PackedBfloat16> backward_;  // W', once the gradient asked for it
 };
 
-/// Numbers as fp16 has them, multiplied in fp32: no CPU that this runs on multiplies fp16 faster.
-class Float16Linear final : public FrozenLinear {
+/// Numbers of 16 bits, multiplied in fp32: where the processor does not multiply them itself.
+class ExpandedRounded final : public FrozenLinear {
  public:
-  explicit Float16Linear(const Tensor& weight) : weight_(rounded(weight)) {}
+  ExpandedRounded(const Tensor& weight, at::ScalarType type, const CpuKernels& kernels)
+      : type_(type), weight_(make_half_linear(weight.to(type), kernels)) {}
 
-  int64_t in_features() const override { return weight_.in_features(); }
-  int64_t out_features() const override { return weight_.out_features(); }
-  int64_t bytes() const override { return weight_.bytes(); }
-  Tensor dequantize() const override { return weight_.unpack(); }
-  int64_t gradient_bytes() const override { return weight_.gradient_bytes(); }
+  int64_t in_features() const override { return weight_->in_features(); }
+  int64_t out_features() const override { return weight_->out_features(); }
+  int64_t bytes() const override { return weight_->bytes(); }
+  Tensor dequantize() const override { return weight_->dequantize(); }
+  int64_t gradient_bytes() const override { return weight_->gradient_bytes(); }
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
-    weight_.forward(rounded(x), tail, out);
+    weight_->forward(rounded(x), tail, out);
   }
   void backward_input(const Tensor& dy, const ProductTail& tail, Tensor& dx) override {
-    weight_.backward_input(rounded(dy), tail, dx);
+    weight_->backward_input(rounded(dy), tail, dx);
   }
 
  private:
-  static Tensor rounded(const Tensor& x) { return x.to(at::kHalf).to(at::kFloat); }
+  Tensor rounded(const Tensor& x) const { return x.to(type_).to(at::kFloat); }
 
-  PackedWeight weight_;
+  at::ScalarType type_;
+  std::unique_ptr<FrozenLinear> weight_;
 };
 
 /// Products in 16 bits of the device's own, as autocast has them: their results are 16 bits too.
@@ -131,8 +132,9 @@ class PlainRoundedLinear final : public FrozenLinear {
 std::unique_ptr<FrozenLinear> make_rounded_linear(const Tensor& weight, at::ScalarType type,
                                                   const CpuKernels& kernels) {
   if (!weight.device().is_cpu()) return reference::make_rounded_linear(weight, type);
-  if (type == at::kHalf) return std::make_unique<Float16Linear>(weight);
-  return std::make_unique<Bfloat16Linear>(weight, kernels);
+  if (type == at::kBFloat16 && kernels.has_fast_bfloat16())
+    return std::make_unique<Bfloat16Linear>(weight, kernels);
+  return std::make_unique<ExpandedRounded>(weight, type, kernels);
 }
 
 std::unique_ptr<FrozenLinear> reference::make_rounded_linear(const Tensor& weight, at::ScalarType type) {

@@ -1,14 +1,11 @@
 #include "kernels/cpu/panel_product.h"
 
+// C = A W' with both operands in bfloat16 and sums in fp32, for AVX-512's product of pairs: W lies in panels
+// as the fp32 product has them, but two of its columns side by side. Other processors multiply bfloat16 in
+// fp32 (weights/rounded_linear.cc).
+
 #if defined(__AVX512F__)
 #include <immintrin.h>
-#endif
-#if defined(__AVX512F__) && !defined(PEFT_EMULATED_AVX512)
-#define PEFT_BFLOAT16_PAIRS 1
-#endif
-
-// C = A W' with both operands in bfloat16 and sums in fp32. W lies in panels as the fp32 product has them,
-// but two of its columns side by side, as AVX-512's product of pairs asks for.
 
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
@@ -29,19 +26,14 @@ inline uint16_t to_bfloat16(float x) {
 inline void store_bfloat16(uint16_t* to, Vec x) {
   const WordVec bits = (WordVec)x, rounded = bits + 0x7fff + (bits >> 16 & 1u);
   const WordVec half = x == x ? rounded >> 16 : WordVec{} + 0x7fc0u;
-#if defined(__AVX512F__)
   _mm256_storeu_si256((__m256i_u*)to, _mm512_cvtepi32_epi16((__m512i)half));
-#else
-  for (int i = 0; i < kLanes; i++) to[i] = (uint16_t)half[i];
-#endif
 }
 
-/// Row m of A times kPanel columns of W, into sums [ROWS, kPanel]. `a` has rows `lda` words apart and b is a
+/// Rows of A times kPanel columns of W, into sums [ROWS, kPanel]. `a` has rows `lda` words apart and b is a
 /// panel, both in words of two bfloat16.
-using PairsProduct = void (*)(const uint32_t* a, int64_t lda, const uint32_t* b, int64_t depth, float* sums);
-
+#if defined(PEFT_EMULATED_AVX512)
 template <int ROWS>
-void plain_pairs(const uint32_t* a, int64_t lda, const uint32_t* b, int64_t depth, float* sums) {
+void multiply_pairs(const uint32_t* a, int64_t lda, const uint32_t* b, int64_t depth, float* sums) {
   Vec acc[ROWS][kVectors];
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < kVectors; v++) acc[m][v] = Vec{};
@@ -60,13 +52,11 @@ void plain_pairs(const uint32_t* a, int64_t lda, const uint32_t* b, int64_t dept
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < kVectors; v++) store(sums + m * kPanel + v * kLanes, acc[m][v]);
 }
-
-#if defined(PEFT_BFLOAT16_PAIRS)
-/// The same by the processor's own product of pairs. A function of its own: the rest of this file must run
-/// where that is missing.
+#else
+// A function of its own: the rest of this file must run where the instruction is missing.
 template <int ROWS>
-__attribute__((target("avx512bf16"))) void fast_pairs(const uint32_t* a, int64_t lda, const uint32_t* b,
-                                                      int64_t depth, float* sums) {
+__attribute__((target("avx512bf16"))) void multiply_pairs(const uint32_t* a, int64_t lda, const uint32_t* b,
+                                                          int64_t depth, float* sums) {
   __m512 acc[ROWS][kVectors];
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < kVectors; v++) acc[m][v] = _mm512_setzero_ps();
@@ -84,20 +74,10 @@ __attribute__((target("avx512bf16"))) void fast_pairs(const uint32_t* a, int64_t
 #endif
 
 template <int ROWS>
-PairsProduct pairs_product(bool fast) {
-#if defined(PEFT_BFLOAT16_PAIRS)
-  if (fast) return fast_pairs<ROWS>;
-#else
-  (void)fast;
-#endif
-  return plain_pairs<ROWS>;
-}
-
-template <int ROWS>
-inline void pairs_block(bool fast, const uint32_t* a, int64_t lda, const uint32_t* b, int64_t depth,
+inline void pairs_block(const uint32_t* a, int64_t lda, const uint32_t* b, int64_t depth,
                         const PanelTail& tail, float* c, int64_t ldc, int64_t columns) {
   alignas(64) float sums[ROWS * kPanel];
-  pairs_product<ROWS>(fast)(a, lda, b, depth, sums);
+  multiply_pairs<ROWS>(a, lda, b, depth, sums);
   Vec acc[ROWS][kVectors];
   for (int m = 0; m < ROWS; m++)
     for (int v = 0; v < kVectors; v++) acc[m][v] = load(sums + m * kPanel + v * kLanes);
@@ -107,11 +87,11 @@ inline void pairs_block(bool fast, const uint32_t* a, int64_t lda, const uint32_
 }  // namespace
 
 bool has_fast_bfloat16() {
-#if defined(PEFT_BFLOAT16_PAIRS)
+#if defined(PEFT_EMULATED_AVX512)
+  return true;
+#else
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
 #endif
 }
 
@@ -156,7 +136,6 @@ void round_rows_bfloat16(const float* x, int64_t ldx, int64_t rows, int64_t k, u
 
 void product_bfloat16(const uint16_t* a, const uint16_t* packed, int64_t rows, int64_t k, int64_t n,
                       const Tail& tail, float* c, int64_t ldc) {
-  static const bool fast = has_fast_bfloat16();
   const int64_t panels = padded(n, kPanel) / kPanel, depth = pairs(k);
   const auto *words = (const uint32_t*)a, *weights = (const uint32_t*)packed;
 #pragma omp parallel
@@ -173,8 +152,8 @@ void product_bfloat16(const uint16_t* a, const uint16_t* packed, int64_t rows, i
             PanelTail part = g0 + some == depth ? PanelTail(tail, p, m) : PanelTail();
             part.accumulate = tail.accumulate || g0 > 0;
             with_rows<kRows>(m + kRows <= m1 ? kRows : m1 - m, [&]<int ROWS>() {
-              pairs_block<ROWS>(fast, words + m * depth + g0, depth, b, some, part, c + m * ldc + p * kPanel,
-                                ldc, columns);
+              pairs_block<ROWS>(words + m * depth + g0, depth, b, some, part, c + m * ldc + p * kPanel, ldc,
+                                columns);
             });
           }
         }
@@ -184,3 +163,5 @@ void product_bfloat16(const uint16_t* a, const uint16_t* packed, int64_t rows, i
 }
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS
+
+#endif

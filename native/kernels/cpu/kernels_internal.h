@@ -99,6 +99,7 @@ void store_int8(const int8_t* codes, int64_t n, int64_t k, uint8_t* stored);
 void quantize_rows_int8(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold, int8_t* q,
                         float* scale, int32_t* sum, int32_t* outliers);
 void product_int8(const Int8Rows& a, const StoredWeight& w, const Tail& tail, float* c, int64_t ldc);
+#if defined(__AVX512F__)
 bool has_fast_bfloat16();
 int64_t bfloat16_row(int64_t k);
 void pack_bfloat16(const float* w, int64_t row_stride, int64_t column_stride, int64_t n, int64_t k,
@@ -107,6 +108,7 @@ void unpack_bfloat16(const uint16_t* packed, int64_t n, int64_t k, float* w);
 void round_rows_bfloat16(const float* x, int64_t ldx, int64_t rows, int64_t k, uint16_t* out);
 void product_bfloat16(const uint16_t* a, const uint16_t* packed, int64_t rows, int64_t k, int64_t n,
                       const Tail& tail, float* c, int64_t ldc);
+#endif
 void find_outliers(const float* x, int64_t ldx, int64_t rows, int64_t k, float threshold,
                    const int32_t* begin, int32_t* column, float* value);
 void add_outliers(const int32_t* begin, const int32_t* column, const float* value, const float* columns,

@@ -41,12 +41,21 @@ constexpr CpuKernels kPlain = {
     product_int8,
     find_outliers,
     add_outliers,
+#if defined(__AVX512F__)
     has_fast_bfloat16,
     bfloat16_row,
     pack_bfloat16,
     unpack_bfloat16,
     round_rows_bfloat16,
     product_bfloat16,
+#else
+    [] { return false; },
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+#endif
 };
 
 constexpr CpuKernels paired(CpuKernels kernels) {

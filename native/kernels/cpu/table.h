@@ -103,7 +103,7 @@ struct CpuKernels {
   void (*add_outliers)(const int32_t* begin, const int32_t* column, const float* value, const float* columns,
                        int64_t rows, int64_t n, float* out, int64_t ldo);
 
-  /// Whether the processor multiplies bfloat16 itself; the product is slower than fp32's where it does not.
+  /// Whether the processor multiplies bfloat16 itself; the rest of it is only for one that does.
   bool (*has_fast_bfloat16)();
   /// Numbers that a row of k takes up in bfloat16.
   int64_t (*bfloat16_row)(int64_t k);

@@ -17,6 +17,7 @@ export const TRAINING_OPTIONS = {
     default: null,
     min: 1,
     max: MOST,
+    alias: "max_steps",
     doc: "optimiser steps of the whole run; overrides --num_train_epochs",
   },
   per_device_train_batch_size: {
