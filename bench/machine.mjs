@@ -3,7 +3,16 @@ import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem, type } from "node:os";
 import { join } from "node:path";
 
-const FLAGS = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"];
+const FLAGS = [
+  "avx2",
+  "avx_vnni",
+  "avx512f",
+  "avx512_vnni",
+  "avx512_bf16",
+  "amx_tile",
+  "amx_int8",
+  "amx_bf16",
+];
 
 /** What the figures depend on. */
 export function machine(root) {

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { multipliesBfloat16 } from "./machine.mjs";
 
 const PATIENCE_SECONDS = 900;
 const ALLOCATORS = ["jemalloc.so.2", "tcmalloc_minimal.so.4", "tcmalloc.so.4", "mimalloc.so.2"].flatMap(
@@ -46,7 +47,7 @@ function stages() {
       })),
     ],
     [{ name: "torch.compile", flags: ["--compile"] }],
-    [{ name: "bfloat16 autocast", flags: ["--bf16"], neverChosen: true }],
+    multipliesBfloat16() ? [{ name: "bfloat16 autocast", flags: ["--bf16"], neverChosen: true }] : [],
   ];
 }
 

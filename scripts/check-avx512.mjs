@@ -1,5 +1,5 @@
-// npm run check:avx512: the C++ tests with the AVX-512 kernels, on a processor that has AVX2 alone. Their source is compiled as it is, with
-// the instructions from test/native/avx512/immintrin.h, into build/avx512. It is slow: some five minutes. Names of tests may be given.
+// npm run check:avx512: the C++ tests with the kernels of AVX-512 and AVX-VNNI, on a processor that has AVX2 alone. Their source is compiled as it
+// is, with the instructions from test/native/avx512 and test/native/avxvnni, into build/avx512. It is slow: some five minutes. Names of tests may be given.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -10,6 +10,7 @@ const LITTLE_MEMORY = 2e9;
 /** Instruction sets as /proc/cpuinfo calls them. */
 const CPU_FEATURES: readonly [name: string, flag: string][] = [
   ["AVX2", "avx2"],
+  ["AVX-VNNI", "avx_vnni"],
   ["AVX-512", "avx512f"],
   ["VNNI", "avx512_vnni"],
   ["bf16", "avx512_bf16"],

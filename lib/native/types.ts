@@ -374,7 +374,7 @@ export interface EngineInfo {
   torchVersion: string;
   cudaDevices: number;
   /**
-   * Vector instructions the CPU kernels use here: `avx512`, `avx2` or `generic`; with `-paired` where float32 is
+   * Vector instructions the CPU kernels use here: `avx512`, `avx2-vnni`, `avx2` or `generic`; with `-paired` where float32 is
    * multiplied in pairs, as on AMD's processors.
    */
   cpuKernels: string;

@@ -179,7 +179,10 @@ export class TrainRun implements AsyncIterable<TrainEvent>, AsyncDisposable {
 }
 
 /** What to say of options that save no time on this processor; nothing of a GPU. */
-function slowHere({ mixedPrecision, compute, device }: ResolvedTrainOptions, engine: EngineInfo): string[] {
+function slowHere(
+  { mixedPrecision, compute, device, usePeft }: ResolvedTrainOptions,
+  engine: EngineInfo,
+): string[] {
   if (device !== "cpu") return [];
   const { cpuKernels, fastBfloat16 } = engine;
   const warnings: string[] = [];
@@ -188,7 +191,7 @@ function slowHere({ mixedPrecision, compute, device }: ResolvedTrainOptions, eng
   if (mixedPrecision === "no" || (mixedPrecision === "bf16" && fastBfloat16)) return warnings;
   const faster = [
     ...(fastBfloat16 ? ["--mixed_precision=bf16"] : []),
-    ...(cpuKernels.startsWith("generic") ? [] : ["--compute=int8"]),
+    ...(cpuKernels.startsWith("generic") || !usePeft ? [] : ["--compute=int8"]),
   ];
   const instead = faster.length === 0 ? "" : `; faster: ${faster.join(", ")}`;
   warnings.push(

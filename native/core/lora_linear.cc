@@ -36,7 +36,7 @@ bool LoraLinear::adapted() const {
 LoraFloats LoraLinear::planned(int64_t tokens, bool training) const {
   const int64_t in = base_->in_features(), out = base_->out_features();
   const bool dropped = training && dropout_.active();
-  LoraFloats most;
+  LoraFloats most{.passing = base_->passing_floats(tokens, training)};
   for (const PackedLora* lora : adapters_) {
     if (lora->empty()) continue;
     LoraFloats one;

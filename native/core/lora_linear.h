@@ -54,7 +54,7 @@ class LoraLinear {
   /// outlive the passes.
   void use(const std::vector<Versioned>& adapters, LoraUse use, const Dropout& dropout, LoraScratch& scratch);
   bool adapted() const;
-  /// What a pass of so many tokens takes for the adapters.
+  /// What a pass of so many tokens takes for the adapters, and what passes within its products.
   LoraFloats planned(int64_t tokens, bool training) const;
   /// Bytes that training asks for beside the frozen weight.
   int64_t gradient_bytes() const { return base_->gradient_bytes(); }

@@ -45,7 +45,8 @@ void PackedLora::pack(uint64_t version, LoraUse use, bool apart, const FrozenLin
 
 void PackedLora::project_gradient(const Tensor& dy, Tensor& out) const {
   if (!dy.is_cpu()) {
-    // One launch in place of one a slice; the zeros between the slices cost a GPU nothing.
+    // One launch in place of one a slice. Zeros between the slices cost a GPU nothing, and take what is not
+    // finite from one to the others; such a step is not taken.
     at::mm_out(out, dy, up_.matrix().t());
     return;
   }

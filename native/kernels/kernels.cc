@@ -43,6 +43,14 @@ bool runs_avx512() {
 
 bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
+bool runs_avx_vnni() {
+#if defined(PEFT_EMULATED_AVX512)
+  return true;
+#endif
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & bit_AVXVNNI) != 0;
+}
+
 /// Whether floating-point additions run beside multiplications instead of in their place: AMD's Zen.
 bool adds_beside_multiplying() {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -54,7 +62,7 @@ bool adds_beside_multiplying() {
 }
 #endif
 
-constexpr int kMostSets = 6;
+constexpr int kMostSets = 8;
 
 /// The sets that this build holds and this processor runs, best first, null after the last.
 std::array<const CpuKernels*, kMostSets + 1> runnable_sets() {
@@ -68,6 +76,7 @@ std::array<const CpuKernels*, kMostSets + 1> runnable_sets() {
   __builtin_cpu_init();
   const bool pairs = adds_beside_multiplying();
   if (runs_avx512()) add(cpu::avx512::kKernels, cpu::avx512::kPairedKernels, pairs);
+  if (runs_avx_vnni()) add(cpu::avx2::kVnniKernels, cpu::avx2::kPairedVnniKernels, pairs);
   if (runs_avx2()) add(cpu::avx2::kKernels, cpu::avx2::kPairedKernels, pairs);
 #endif
   add(cpu::generic::kKernels, cpu::generic::kPairedKernels, false);

@@ -29,6 +29,11 @@ class FrozenLinear {
   virtual Tensor dequantize() const = 0;
   /// Bytes that the first call of backward_input adds to them.
   virtual int64_t gradient_bytes() const { return 0; }
+  /// The most floats that come and go within a call of so many rows, forward or, in training, backward too.
+  virtual int64_t passing_floats(int64_t rows, bool training) const {
+    (void)rows, (void)training;
+    return 0;
+  }
   /// out [T, out] = x W' + tail.
   virtual void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const = 0;
   /// dx [T, in] = dy W + tail.

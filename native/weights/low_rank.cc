@@ -12,6 +12,7 @@
 #include <algorithm>
 
 namespace peft {
+
 void ThinWeight::assign(const Tensor& b, double scale) {
   k_ = b.size(0);
   n_ = b.size(1);

@@ -1,6 +1,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "weights/frozen_linear.h"
@@ -9,6 +10,11 @@
 
 namespace peft {
 namespace {
+
+/// Columns of the widest operand that is rounded.
+int64_t widest_operand(const FrozenLinear& linear, bool training) {
+  return training ? std::max(linear.in_features(), linear.out_features()) : linear.in_features();
+}
 
 /// One direction of a product in bfloat16, by the vector kernels.
 class PackedBfloat16 {
@@ -56,6 +62,9 @@ class Bfloat16Linear final : public FrozenLinear {
   int64_t gradient_bytes() const override {
     return backward_ ? 0 : 2 * kernels_.stored_rows(in_) * kernels_.bfloat16_row(out_);
   }
+  int64_t passing_floats(int64_t rows, bool training) const override {
+    return rows * kernels_.bfloat16_row(widest_operand(*this, training)) / 2;
+  }
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
     forward_.product(x, tail, out);
   }
@@ -82,6 +91,10 @@ class ExpandedRounded final : public FrozenLinear {
   int64_t bytes() const override { return weight_->bytes(); }
   Tensor dequantize() const override { return weight_->dequantize(); }
   int64_t gradient_bytes() const override { return weight_->gradient_bytes(); }
+  /// The operand in 16 bits, and those as fp32.
+  int64_t passing_floats(int64_t rows, bool training) const override {
+    return rows * widest_operand(*this, training) * 3 / 2;
+  }
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
     weight_->forward(rounded(x), tail, out);
   }

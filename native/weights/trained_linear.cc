@@ -61,6 +61,9 @@ class TrainedRounded final : public TrainedLinear {
 
   int64_t bytes() const override { return rounded_->bytes(); }
   int64_t gradient_bytes() const override { return rounded_->gradient_bytes(); }
+  int64_t passing_floats(int64_t rows, bool training) const override {
+    return rounded_->passing_floats(rows, training);
+  }
   void forward(const Tensor& x, const ProductTail& tail, Tensor& out) const override {
     current().forward(x, tail, out);
   }

@@ -11,10 +11,14 @@
 namespace peft::cpu::PEFT_KERNEL_NS {
 namespace {
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 /// acc[i] += the dot product of the four unsigned bytes of weights[i] and the four signed bytes of a.
 inline IntVec dot(IntVec acc, WordVec weights, int32_t a) {
+#if defined(__AVX512VNNI__)
   return (IntVec)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)weights, (__m512i)(IntVec{} + a));
+#else
+  return (IntVec)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)weights, (__m256i)(IntVec{} + a));
+#endif
 }
 
 /// Both operands as the innermost loop takes them: VNNI multiplies the bytes as they are stored.

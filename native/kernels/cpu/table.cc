@@ -5,6 +5,14 @@
 #define PEFT_STRING(x) #x
 #define PEFT_NAME(x) PEFT_STRING(x)
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define PEFT_WITH_AVXVNNI 1
+// int8_product.cc once more.
+namespace peft::cpu::avxvnni {
+void product_int8(const Int8Rows& a, const StoredWeight& w, const Tail& tail, float* c, int64_t ldc);
+}
+#endif
+
 namespace peft::cpu::PEFT_KERNEL_NS {
 
 extern const CpuKernels kKernels, kPairedKernels;
@@ -58,8 +66,8 @@ constexpr CpuKernels kPlain = {
 #endif
 };
 
-constexpr CpuKernels paired(CpuKernels kernels) {
-  kernels.name = PEFT_NAME(PEFT_KERNEL_NS) "-paired";
+constexpr CpuKernels paired(CpuKernels kernels, const char* name) {
+  kernels.name = name;
   kernels.packed_floats = packed_floats_paired;
   kernels.pack = pack_paired;
   kernels.product_packed = product_packed_paired;
@@ -68,6 +76,18 @@ constexpr CpuKernels paired(CpuKernels kernels) {
   return kernels;
 }
 
-const CpuKernels kKernels = kPlain, kPairedKernels = paired(kPlain);
+const CpuKernels kKernels = kPlain, kPairedKernels = paired(kPlain, PEFT_NAME(PEFT_KERNEL_NS) "-paired");
+
+#if defined(PEFT_WITH_AVXVNNI)
+extern const CpuKernels kVnniKernels, kPairedVnniKernels;
+constexpr CpuKernels with_vnni(CpuKernels kernels, const char* name) {
+  kernels.name = name;
+  kernels.product_int8 = avxvnni::product_int8;
+  return kernels;
+}
+
+const CpuKernels kVnniKernels = with_vnni(kPlain, PEFT_NAME(PEFT_KERNEL_NS) "-vnni"),
+                 kPairedVnniKernels = paired(with_vnni(kPlain, ""), PEFT_NAME(PEFT_KERNEL_NS) "-vnni-paired");
+#endif
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

@@ -125,7 +125,7 @@ extern const CpuKernels kKernels, kPairedKernels;
 }
 #if defined(__x86_64__)
 namespace avx2 {
-extern const CpuKernels kKernels, kPairedKernels;
+extern const CpuKernels kKernels, kPairedKernels, kVnniKernels, kPairedVnniKernels;
 }
 namespace avx512 {
 extern const CpuKernels kKernels, kPairedKernels;
@@ -133,9 +133,9 @@ extern const CpuKernels kKernels, kPairedKernels;
 #endif
 }  // namespace cpu
 
-/// Set i of those that this processor runs, best first, or null after the last: `avx512`, `avx2` and
-/// `generic`, and the same names with `-paired`, whose products of fp32 are multiplied in pairs
-/// (kernels/cpu/paired_product.h).
+/// Set i of those that this processor runs, best first, or null after the last: `avx512`, `avx2-vnni` (AVX2
+/// with the product of bytes that AVX-512 VNNI has), `avx2` and `generic`, and the same names with `-paired`,
+/// whose products of fp32 are multiplied in pairs (kernels/cpu/paired_product.h).
 const CpuKernels* cpu_kernel_set(int i);
 
 /// The first of them, or what the environment variable PEFT_TRAIN_CPU_KERNELS names; throws where that is
