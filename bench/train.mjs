@@ -20,7 +20,6 @@ const PYTHON_ROWS = [
     flags: [...sorted(16), "--bf16"],
     env: SHORT_WAITS,
     neverChosen: true,
-    inBfloat16: true,
   },
 ];
 const OUR_ROWS = [
@@ -43,7 +42,7 @@ export async function benchTraining({ root, python, options, folder, model, mode
   const context = { root, python, options, folder, model, files };
   const [theirs, ours] = options.quick
     ? [PYTHON_ROWS.slice(0, 1), OUR_ROWS.slice(0, 1)]
-    : [PYTHON_ROWS.filter(({ inBfloat16 }) => !inBfloat16 || multipliesBfloat16()), [...OUR_ROWS]];
+    : [PYTHON_ROWS.filter(({ flags }) => !flags.includes("--bf16") || multipliesBfloat16()), [...OUR_ROWS]];
   if (!options.quick && theirs.length < PYTHON_ROWS.length)
     say("train: Python in bfloat16 is left out, for this processor does not multiply it");
   for (const { name, value } of options.ours) ours.push({ name: `peft-train, ${name}`, flags: value });

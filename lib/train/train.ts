@@ -185,13 +185,14 @@ function slowHere(
 ): string[] {
   if (device !== "cpu") return [];
   const { cpuKernels, fastBfloat16 } = engine;
+  const generic = cpuKernels.startsWith("generic");
   const warnings: string[] = [];
-  if (compute === "int8" && cpuKernels.startsWith("generic"))
+  if (compute === "int8" && generic)
     warnings.push("this processor has no AVX2: --compute=int8 saves memory here, and may save no time");
   if (mixedPrecision === "no" || (mixedPrecision === "bf16" && fastBfloat16)) return warnings;
   const faster = [
     ...(fastBfloat16 ? ["--mixed_precision=bf16"] : []),
-    ...(cpuKernels.startsWith("generic") || !usePeft ? [] : ["--compute=int8"]),
+    ...(generic || !usePeft ? [] : ["--compute=int8"]),
   ];
   const instead = faster.length === 0 ? "" : `; faster: ${faster.join(", ")}`;
   warnings.push(

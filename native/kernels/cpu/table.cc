@@ -66,8 +66,12 @@ constexpr CpuKernels kPlain = {
 #endif
 };
 
-constexpr CpuKernels paired(CpuKernels kernels, const char* name) {
+constexpr CpuKernels named(CpuKernels kernels, const char* name) {
   kernels.name = name;
+  return kernels;
+}
+
+constexpr CpuKernels paired(CpuKernels kernels) {
   kernels.packed_floats = packed_floats_paired;
   kernels.pack = pack_paired;
   kernels.product_packed = product_packed_paired;
@@ -76,18 +80,19 @@ constexpr CpuKernels paired(CpuKernels kernels, const char* name) {
   return kernels;
 }
 
-const CpuKernels kKernels = kPlain, kPairedKernels = paired(kPlain, PEFT_NAME(PEFT_KERNEL_NS) "-paired");
+const CpuKernels kKernels = kPlain,
+                 kPairedKernels = named(paired(kPlain), PEFT_NAME(PEFT_KERNEL_NS) "-paired");
 
 #if defined(PEFT_WITH_AVXVNNI)
 extern const CpuKernels kVnniKernels, kPairedVnniKernels;
-constexpr CpuKernels with_vnni(CpuKernels kernels, const char* name) {
-  kernels.name = name;
+constexpr CpuKernels with_vnni(CpuKernels kernels) {
   kernels.product_int8 = avxvnni::product_int8;
   return kernels;
 }
 
-const CpuKernels kVnniKernels = with_vnni(kPlain, PEFT_NAME(PEFT_KERNEL_NS) "-vnni"),
-                 kPairedVnniKernels = paired(with_vnni(kPlain, ""), PEFT_NAME(PEFT_KERNEL_NS) "-vnni-paired");
+const CpuKernels kVnniKernels = named(with_vnni(kPlain), PEFT_NAME(PEFT_KERNEL_NS) "-vnni"),
+                 kPairedVnniKernels =
+                     named(with_vnni(paired(kPlain)), PEFT_NAME(PEFT_KERNEL_NS) "-vnni-paired");
 #endif
 
 }  // namespace peft::cpu::PEFT_KERNEL_NS

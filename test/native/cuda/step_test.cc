@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "cuda/flash_attention.h"
+#include "encoder_case.h"
 #include "fake_cuda.h"
 #include "fake_driver.h"
 #include "fake_gpu.h"
@@ -63,8 +64,7 @@ std::unique_ptr<Session> qkv_session(const std::string& device, int64_t layers) 
   write_safetensors(weights.path(), random_bert(shape));
   auto session = std::make_unique<Session>(
       SessionOptions{weights.path(), shape, Pooling::kMean, device, 0, std::nullopt, false});
-  session->create_adapter(
-      spec_for(shape, {"attention.self.query", "attention.self.key", "attention.self.value"}, 4, 2.0, 0), 42);
+  session->create_adapter(spec_for(shape, kQkv, 4, 2.0, 0), 42);
   return session;
 }
 
